@@ -1,0 +1,3 @@
+//! On-disk formats: bytes ⇄ values. Nothing here knows a tree, a profile, the network, the clock or the host's files.
+
+pub mod entry;

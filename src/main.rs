@@ -1,0 +1,2 @@
+//! hardtack
+fn main() {}
