@@ -18,6 +18,7 @@ pub mod units;
 pub mod digest;
 pub mod meta;
 pub mod content;
+pub mod pack;
 
 // Bytes ⇄ values.
 pub mod format;
