@@ -28,3 +28,6 @@ pub mod tree;
 
 // What will be used, exactly.
 pub mod plan;
+
+// Tree → Tree.
+pub mod transform;

@@ -1,0 +1,4 @@
+//! Tree → Tree: each step a function with named inputs. Nothing here does I/O beyond reading file contents by reference,
+//! knows the time, or knows a disk format.
+
+pub mod accounts;
