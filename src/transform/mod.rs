@@ -2,3 +2,4 @@
 //! knows the time, or knows a disk format.
 
 pub mod accounts;
+pub mod services;
