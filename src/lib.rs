@@ -19,6 +19,7 @@ pub mod digest;
 pub mod meta;
 pub mod content;
 pub mod pack;
+pub mod progress;
 
 // Bytes ⇄ values.
 pub mod format;
