@@ -32,3 +32,6 @@ pub mod plan;
 
 // Tree → Tree.
 pub mod transform;
+
+// What lies beside the image.
+pub mod artifact;
