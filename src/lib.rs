@@ -25,3 +25,6 @@ pub mod format;
 
 // The filesystem in memory.
 pub mod tree;
+
+// What somebody wants.
+pub mod profile;
