@@ -35,3 +35,5 @@ pub mod transform;
 
 // What lies beside the image.
 pub mod artifact;
+// What somebody wants.
+pub mod profile;
