@@ -25,3 +25,6 @@ pub mod format;
 
 // The filesystem in memory.
 pub mod tree;
+
+// The network, and what came from it.
+pub mod store;
