@@ -37,3 +37,5 @@ pub mod transform;
 pub mod artifact;
 // What somebody wants.
 pub mod profile;
+// The network, and what came from it.
+pub mod store;
