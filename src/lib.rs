@@ -27,15 +27,17 @@ pub mod format;
 // The filesystem in memory.
 pub mod tree;
 
+// What the user wants.
+pub mod profile;
+
 // What will be used, exactly.
 pub mod plan;
+
+// The network, and what came from it.
+pub mod store;
 
 // Tree → Tree.
 pub mod transform;
 
 // What lies beside the image.
 pub mod artifact;
-// What somebody wants.
-pub mod profile;
-// The network, and what came from it.
-pub mod store;

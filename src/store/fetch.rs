@@ -120,7 +120,8 @@ impl Store {
                                 // A sibling that only stopped because of the flag has nothing to say.
                                 let first = !sibling.swap(true, Ordering::Relaxed);
                                 if first || !matches!(error, Error::Cancelled) {
-                                    let mut failures = failures.lock().unwrap_or_else(|poison| poison.into_inner());
+                                    let mut failures =
+                                        failures.lock().unwrap_or_else(|poison| poison.into_inner());
                                     failures.insert(want.label.clone(), error);
                                 }
                                 return;
@@ -172,7 +173,11 @@ impl Store {
         let gone = std::io::ErrorKind::NotFound.into();
         let error = failure.unwrap_or_else(|| Error::io("find an address for", want.label.as_ref())(gone));
         // Keep the beginning of a good file, never a wrong one.
-        if matches!(error, Error::Unreachable { .. }) { partial.leave() } else { partial.discard() }
+        if matches!(error, Error::Unreachable { .. }) {
+            partial.leave()
+        } else {
+            partial.discard()
+        }
         Err(error)
     }
 }

@@ -121,7 +121,8 @@ impl Client {
             };
             tries += 1;
             failures = if transfer.sink.have() > before { 1 } else { failures + 1 };
-            if failures >= self.patience.tries || tries >= self.patience.tries.saturating_mul(BREAKS_PER_TRY) {
+            if failures >= self.patience.tries || tries >= self.patience.tries.saturating_mul(BREAKS_PER_TRY)
+            {
                 return Err(transfer.give_up(tries, trouble));
             }
             let asked = asked.unwrap_or_default().min(self.patience.longest_pause);
@@ -263,12 +264,18 @@ impl Transfer<'_> {
         let (status, headers, length) = match self.next(&pieces)? {
             Piece::Head { status, headers, length } => (status, headers, length),
             Piece::NoAnswer(error) if error.is_redirect() => {
-                return Err(Error::Redirects { label: self.label.to_owned(), url: self.url.clone(), source: error });
+                return Err(Error::Redirects {
+                    label: self.label.to_owned(),
+                    url: self.url.clone(),
+                    source: error,
+                });
             }
             Piece::NoAnswer(error) if error.is_builder() => return Err(Error::Client(error)),
             Piece::NoAnswer(error) => return Ok(Trouble::Connection(error).into()),
             // The head always comes first.
-            Piece::Bytes(_) | Piece::End | Piece::Broken(_) => return Ok(Trouble::WrongPart(String::new()).into()),
+            Piece::Bytes(_) | Piece::End | Piece::Broken(_) => {
+                return Ok(Trouble::WrongPart(String::new()).into());
+            }
         };
         match status {
             200 if have > 0 => self.restart()?,
@@ -324,7 +331,11 @@ impl Transfer<'_> {
         if self.url.scheme() == "https"
             && let Some(source) = self.client.no_certificates.clone()
         {
-            return Err(Error::NoCertificates { label: self.label.to_owned(), url: self.url.clone(), source });
+            return Err(Error::NoCertificates {
+                label: self.label.to_owned(),
+                url: self.url.clone(),
+                source,
+            });
         }
         let mut request = Request::new(Method::GET, self.url.clone());
         let headers = request.headers_mut();
@@ -337,17 +348,27 @@ impl Transfer<'_> {
             if let Ok(range) = HeaderValue::try_from(format!("bytes={have}-")) {
                 headers.insert(header::RANGE, range);
             }
-            if let Some(validator) = self.sink.validator(self.url).and_then(|text| HeaderValue::try_from(text).ok()) {
+            if let Some(validator) =
+                self.sink.validator(self.url).and_then(|text| HeaderValue::try_from(text).ok())
+            {
                 headers.insert(header::IF_RANGE, validator);
             }
         }
         let limit = match self.sink.length() {
-            Length::Exactly(n) | Length::AtMost(n) | Length::AtLeast(n) => n.saturating_sub(have).saturating_add(1),
+            Length::Exactly(n) | Length::AtMost(n) | Length::AtLeast(n) => {
+                n.saturating_sub(have).saturating_add(1)
+            }
         };
         let (sender, receiver) = sync_channel(4);
         let http = self.client.http.clone();
-        let spawned = thread::Builder::new().name("download".into()).spawn(move || receive(&http, request, limit, &sender));
-        spawned.map_err(|source| Error::Io { action: "start a thread for", path: self.label.into(), source })?;
+        let spawned = thread::Builder::new()
+            .name("download".into())
+            .spawn(move || receive(&http, request, limit, &sender));
+        spawned.map_err(|source| Error::Io {
+            action: "start a thread for",
+            path: self.label.into(),
+            source,
+        })?;
         Ok(receiver)
     }
 
@@ -403,7 +424,9 @@ impl Transfer<'_> {
         match trouble {
             // The server ends the file in order, again and again: it has another one.
             Trouble::Short { found, .. } => self.wrong_size(Length::Exactly(found), &[]),
-            source => Error::Unreachable { label: self.label.to_owned(), url: self.url.clone(), tries, source },
+            source => {
+                Error::Unreachable { label: self.label.to_owned(), url: self.url.clone(), tries, source }
+            }
         }
     }
 }
@@ -510,7 +533,9 @@ mod tests {
         assert!(continues("bytes 4-9/10", 4, ten));
         assert!(continues("bytes 4-9/*", 4, ten));
         assert!(continues("bytes 4-7/10", 4, ten));
-        for range in ["bytes 0-9/10", "bytes 4-9/11", "bytes 4-10/10", "bytes 4-3/10", "4-9/10", "", "bytes */10"] {
+        for range in
+            ["bytes 0-9/10", "bytes 4-9/11", "bytes 4-10/10", "bytes 4-3/10", "4-9/10", "", "bytes */10"]
+        {
             assert!(!continues(range, 4, ten), "{range}");
         }
     }
@@ -522,7 +547,10 @@ mod tests {
         };
         let date = "Sat, 11 Jul 2026 10:16:37 GMT";
         assert_eq!(validator(&headers(&[(header::ETAG, "\"x\"")])), Some("\"x\""));
-        assert_eq!(validator(&headers(&[(header::ETAG, "W/\"x\""), (header::LAST_MODIFIED, date)])), Some(date));
+        assert_eq!(
+            validator(&headers(&[(header::ETAG, "W/\"x\""), (header::LAST_MODIFIED, date)])),
+            Some(date)
+        );
         assert_eq!(validator(&headers(&[])), None);
     }
 

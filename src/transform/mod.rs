@@ -2,4 +2,10 @@
 //! knows the time, or knows a disk format.
 
 pub mod accounts;
+pub mod firewall;
+pub mod network;
+pub mod overlay;
+pub mod seal;
 pub mod services;
+pub mod system;
+pub mod updates;
