@@ -115,6 +115,12 @@ pub struct NotARelation {
     why: &'static str,
 }
 
+impl NotARelation {
+    pub(super) fn too_long(text: &str) -> Self {
+        Self { text: text.chars().take(120).collect(), why: "it is longer than any real one" }
+    }
+}
+
 /// The groups of a relation field, separated by commas; the alternatives in each are separated by `|`.
 ///
 /// Empty groups (a comma at the end) are passed over, as dpkg does; an empty alternative is an error.

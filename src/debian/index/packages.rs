@@ -42,6 +42,10 @@ pub struct Package {
     pub pre_depends: Box<str>,
     /// `Recommends`
     pub recommends: Box<str>,
+    /// `Suggests`; kept because apt's choices among equals depend on the order in which names are first seen.
+    pub suggests: Box<str>,
+    /// `Enhances`; as `suggests`.
+    pub enhances: Box<str>,
     /// `Provides`
     pub provides: Box<str>,
     /// `Conflicts`
@@ -157,6 +161,8 @@ impl Package {
             depends: fields.text("Depends")?.into(),
             pre_depends: fields.text("Pre-Depends")?.into(),
             recommends: fields.text("Recommends")?.into(),
+            suggests: fields.text("Suggests")?.into(),
+            enhances: fields.text("Enhances")?.into(),
             provides: fields.text("Provides")?.into(),
             conflicts: fields.text("Conflicts")?.into(),
             breaks: fields.text("Breaks")?.into(),
