@@ -24,6 +24,9 @@ pub mod progress;
 // Bytes ⇄ values.
 pub mod format;
 
+// What Debian says, offline.
+pub mod debian;
+
 // The filesystem in memory.
 pub mod tree;
 
