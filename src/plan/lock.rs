@@ -295,20 +295,27 @@ impl Lock {
                     .push(format!("repository `{}` is locked at {}, not {url}", asked.name, locked.url));
             }
         }
-        let names = |chain: &[&str]| chain.join(" → ");
-        let have: Vec<&str> = self.layers.iter().map(|layer| &*layer.profile).collect();
-        let want: Vec<&str> = request.layers.iter().map(|(profile, _)| &**profile).collect();
-        if have != want {
-            differences.push(format!(
-                "the chain of profiles was {}, now it is {}",
-                names(&have),
-                names(&want)
-            ));
+        // A layer that could not stand on its parents asks for what they ask for too.
+        let merged = request.layers.len().saturating_sub(self.layers.len());
+        let own = |layer: &Layer| layer.profile.clone();
+        let have: Vec<String> = self.layers.iter().map(own).collect();
+        let want: Vec<String> =
+            request.layers.iter().skip(merged).map(|layer| layer.profile.clone()).collect();
+        let all_apart = self.layers.first().is_some_and(|layer| !layer.apart.is_empty());
+        if have != want || (merged > 0 && !all_apart) {
+            let chain =
+                request.layers.iter().map(|layer| layer.profile.as_str()).collect::<Vec<_>>().join(" → ");
+            differences.push(format!("the chain of profiles was {}, now it is {chain}", have.join(" → ")));
             return differences;
         }
-        for (layer, (_, wants)) in self.layers.iter().zip(&request.layers) {
+        for (index, layer) in self.layers.iter().enumerate() {
+            let asked = if index == 0 {
+                &request.layers[..=merged]
+            } else {
+                &request.layers[merged + index..=merged + index]
+            };
             let have: BTreeSet<_> = layer.wants.iter().collect();
-            let want: BTreeSet<_> = wants.iter().collect();
+            let want: BTreeSet<_> = asked.iter().flat_map(|asked| &asked.wants).collect();
             let said =
                 |word: &str, text: &str| format!("profile `{}`: package `{text}` {word}", layer.profile);
             differences.extend(want.difference(&have).map(|text| said("is not locked", text)));
@@ -359,8 +366,19 @@ pub struct Request {
     pub architecture: String,
     /// Which suites of which archives.
     pub repositories: Vec<RequestedRepository>,
-    /// The chain of profiles, base first, each with the packages it asks for, sorted.
-    pub layers: Vec<(String, Vec<String>)>,
+    /// The chain of profiles, base first.
+    pub layers: Vec<RequestedLayer>,
+}
+
+/// What one profile of the chain asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestedLayer {
+    /// The profile.
+    pub profile: String,
+    /// Packages, sorted.
+    pub wants: Vec<String>,
+    /// Why it does not stand on its parents; empty when it does.
+    pub apart: String,
 }
 
 /// A suite that a profile wants packages from.
@@ -483,6 +501,10 @@ mod tests {
         }
     }
 
+    fn asks(profile: &str, want: &str) -> RequestedLayer {
+        RequestedLayer { profile: profile.into(), wants: vec![want.into()], apart: String::new() }
+    }
+
     fn request() -> Request {
         Request {
             profile: "files".into(),
@@ -493,7 +515,7 @@ mod tests {
                 suite: "trixie".into(),
                 components: vec!["main".into(), "non-free-firmware".into()],
             }],
-            layers: vec![("minimal".into(), vec!["dash".into()]), ("files".into(), vec!["samba".into()])],
+            layers: vec![asks("minimal", "dash"), asks("files", "samba")],
         }
     }
 
@@ -541,7 +563,7 @@ mod tests {
     fn a_lock_is_compared_with_its_profile_without_network() {
         assert_eq!(lock().satisfies(&request()), Vec::<String>::new());
         let mut other = request();
-        other.layers[1].1 = vec!["wsdd2".into()];
+        other.layers[1].wants = vec!["wsdd2".into()];
         other.repositories[0].suite = "forky".into();
         let said = lock().satisfies(&other).join("\n");
         for text in ["`wsdd2` is not locked", "`samba` is locked, but no longer", "forky", "trixie"] {
@@ -550,6 +572,12 @@ mod tests {
         other = request();
         other.layers.remove(0);
         assert!(lock().satisfies(&other)[0].contains("minimal → files"));
+        let mut merged = lock();
+        merged.layers.remove(0);
+        merged.layers[0].wants = vec!["dash".into(), "samba".into()];
+        assert_eq!(merged.satisfies(&request()), Vec::<String>::new());
+        merged.layers[0].apart.clear();
+        assert!(merged.satisfies(&request())[0].contains("chain of profiles"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 pub mod identity;
 pub mod lock;
+pub mod request;
+pub mod resolve;
 
 pub use identity::Identity;
 pub use lock::Lock;
