@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn clear_removes_a_whole_subtree_and_later_files_win() {
-        let mut conf = conf("Acquire::http { Proxy \"http://a\"; Proxy::mirror.example \"DIRECT\"; Timeout \"3\"; };");
+        let mut conf =
+            conf("Acquire::http { Proxy \"http://a\"; Proxy::mirror.example \"DIRECT\"; Timeout \"3\"; };");
         assert_eq!(conf.below("acquire::http::proxy").collect::<Vec<_>>(), [("mirror.example", "DIRECT")]);
         conf.read("#clear Acquire::http::Proxy;");
         assert_eq!(conf.value("acquire::http::proxy"), None);

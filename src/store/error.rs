@@ -62,7 +62,10 @@ pub enum Error {
         url: Url,
     },
     /// The server led in circles, or from an encrypted connection to an open one.
-    #[error("cannot get `{label}` from {}: the server redirects without end or to where hardtack does not follow", shown(url))]
+    #[error(
+        "cannot get `{label}` from {}: the server redirects without end or to where hardtack does not follow",
+        shown(url)
+    )]
     Redirects {
         /// What was wanted.
         label: String,
@@ -253,8 +256,13 @@ impl Error {
                 "the archive has moved on since the lock was written: run `hardtack lock --update`; \
                  if it has not, the mirror may be incomplete: pass another with --mirror URL"
             }
-            Self::Refused { status: 407, .. } => "the proxy wants a name and a password: put them into its URL",
-            Self::Refused { .. } | Self::Redirects { .. } | Self::Unreachable { .. } | Self::Scheme { .. } => {
+            Self::Refused { status: 407, .. } => {
+                "the proxy wants a name and a password: put them into its URL"
+            }
+            Self::Refused { .. }
+            | Self::Redirects { .. }
+            | Self::Unreachable { .. }
+            | Self::Scheme { .. } => {
                 "look at the mirror and proxy settings of apt, or pass another mirror with --mirror URL"
             }
             Self::Size { html: true, .. } | Self::Digest { html: true, .. } => {

@@ -120,7 +120,8 @@ impl Store {
                                 // A sibling that only stopped because of the flag has nothing to say.
                                 let first = !sibling.swap(true, Ordering::Relaxed);
                                 if first || !matches!(error, Error::Cancelled) {
-                                    let mut failures = failures.lock().unwrap_or_else(|poison| poison.into_inner());
+                                    let mut failures =
+                                        failures.lock().unwrap_or_else(|poison| poison.into_inner());
                                     failures.insert(want.label.clone(), error);
                                 }
                                 return;
@@ -172,7 +173,11 @@ impl Store {
         let gone = std::io::ErrorKind::NotFound.into();
         let error = failure.unwrap_or_else(|| Error::io("find an address for", want.label.as_ref())(gone));
         // Keep the beginning of a good file, never a wrong one.
-        if matches!(error, Error::Unreachable { .. }) { partial.leave() } else { partial.discard() }
+        if matches!(error, Error::Unreachable { .. }) {
+            partial.leave()
+        } else {
+            partial.discard()
+        }
         Err(error)
     }
 }
@@ -185,6 +190,7 @@ fn try_address(
     progress: &dyn Progress,
     stop: Stop,
 ) -> Result<Object, Error> {
+    let mut again = true;
     loop {
         client.get(url, &want.label, partial, progress, stop)?;
         let patched = partial.is_patched();
@@ -195,10 +201,12 @@ fn try_address(
         let html = partial.is_html();
         progress.lost(partial.have());
         partial.restart()?;
-        // Put together from parts of different files: once more, in one go.
-        if !patched {
+        // Put together from several answers, maybe of different files: once more from the start, but only once, or a
+        // server that always breaks off and always lies would keep us for ever.
+        if !(patched && again) {
             let (label, url) = (want.label.clone(), url.clone());
             return Err(Error::Digest { label, url, expected: want.sha256, found, html });
         }
+        again = false;
     }
 }

@@ -9,7 +9,7 @@ use super::proxy::Proxies;
 use super::{Progress, Stop};
 use reqwest::blocking::{Client as Http, Request, Response};
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Method, Url};
+use reqwest::{StatusCode, Url};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
@@ -121,7 +121,8 @@ impl Client {
             };
             tries += 1;
             failures = if transfer.sink.have() > before { 1 } else { failures + 1 };
-            if failures >= self.patience.tries || tries >= self.patience.tries.saturating_mul(BREAKS_PER_TRY) {
+            if failures >= self.patience.tries || tries >= self.patience.tries.saturating_mul(BREAKS_PER_TRY)
+            {
                 return Err(transfer.give_up(tries, trouble));
             }
             let asked = asked.unwrap_or_default().min(self.patience.longest_pause);
@@ -152,6 +153,8 @@ pub(super) trait Sink {
     fn take(&mut self, bytes: &[u8]) -> Result<(), Error>;
     /// Throws everything away.
     fn restart(&mut self) -> Result<(), Error>;
+    /// What comes next is from another answer than what is there.
+    fn continued(&mut self);
     /// The `ETag` or `Last-Modified` that came with what there is, if it came from this address.
     fn validator(&self, url: &Url) -> Option<&str>;
     /// Keeps the validator for a later try.
@@ -182,6 +185,8 @@ impl Sink for Memory {
         self.bytes.clear();
         Ok(())
     }
+
+    fn continued(&mut self) {}
 
     fn validator(&self, _: &Url) -> Option<&str> {
         None
@@ -246,6 +251,9 @@ impl Transfer<'_> {
         if !metadata.is_file() {
             return Err(missing());
         }
+        if self.sink.have() > 0 {
+            self.sink.continued();
+        }
         file.seek(SeekFrom::Start(self.sink.have())).map_err(Error::io("read", &path))?;
         let mut chunk = vec![0; CHUNK];
         loop {
@@ -263,12 +271,18 @@ impl Transfer<'_> {
         let (status, headers, length) = match self.next(&pieces)? {
             Piece::Head { status, headers, length } => (status, headers, length),
             Piece::NoAnswer(error) if error.is_redirect() => {
-                return Err(Error::Redirects { label: self.label.to_owned(), url: self.url.clone(), source: error });
+                return Err(Error::Redirects {
+                    label: self.label.to_owned(),
+                    url: self.url.clone(),
+                    source: error,
+                });
             }
             Piece::NoAnswer(error) if error.is_builder() => return Err(Error::Client(error)),
             Piece::NoAnswer(error) => return Ok(Trouble::Connection(error).into()),
             // The head always comes first.
-            Piece::Bytes(_) | Piece::End | Piece::Broken(_) => return Ok(Trouble::WrongPart(String::new()).into()),
+            Piece::Bytes(_) | Piece::End | Piece::Broken(_) => {
+                return Ok(Trouble::WrongPart(String::new()).into());
+            }
         };
         match status {
             200 if have > 0 => self.restart()?,
@@ -279,6 +293,7 @@ impl Transfer<'_> {
                     self.whole = true;
                     return Ok(Trouble::WrongPart(range.to_owned()).into());
                 }
+                self.sink.continued();
             }
             // Nothing there beyond what we have, so what we have is of another file.
             416 if have > 0 => {
@@ -324,10 +339,13 @@ impl Transfer<'_> {
         if self.url.scheme() == "https"
             && let Some(source) = self.client.no_certificates.clone()
         {
-            return Err(Error::NoCertificates { label: self.label.to_owned(), url: self.url.clone(), source });
+            return Err(Error::NoCertificates {
+                label: self.label.to_owned(),
+                url: self.url.clone(),
+                source,
+            });
         }
-        let mut request = Request::new(Method::GET, self.url.clone());
-        let headers = request.headers_mut();
+        let mut headers = HeaderMap::new();
         // Some caches compress on the way; the digest is of the file as it is.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if matches!(self.sink.length(), Length::AtMost(_)) {
@@ -337,17 +355,25 @@ impl Transfer<'_> {
             if let Ok(range) = HeaderValue::try_from(format!("bytes={have}-")) {
                 headers.insert(header::RANGE, range);
             }
-            if let Some(validator) = self.sink.validator(self.url).and_then(|text| HeaderValue::try_from(text).ok()) {
+            if let Some(validator) =
+                self.sink.validator(self.url).and_then(|text| HeaderValue::try_from(text).ok())
+            {
                 headers.insert(header::IF_RANGE, validator);
             }
         }
-        let limit = match self.sink.length() {
-            Length::Exactly(n) | Length::AtMost(n) | Length::AtLeast(n) => n.saturating_sub(have).saturating_add(1),
-        };
+        // The builder, not `Request::new`: it moves a password in the URL into a header, out of any proxy's log.
+        let request = self.client.http.get(self.url.clone()).headers(headers).build();
+        let request = request.map_err(|error| Error::Client(error.without_url()))?;
+        let (Length::Exactly(length) | Length::AtMost(length) | Length::AtLeast(length)) = self.sink.length();
         let (sender, receiver) = sync_channel(4);
         let http = self.client.http.clone();
-        let spawned = thread::Builder::new().name("download".into()).spawn(move || receive(&http, request, limit, &sender));
-        spawned.map_err(|source| Error::Io { action: "start a thread for", path: self.label.into(), source })?;
+        let run = move || receive(&http, request, length, have, &sender);
+        let spawned = thread::Builder::new().name("download".into()).spawn(run);
+        spawned.map_err(|source| Error::Io {
+            action: "start a thread for",
+            path: self.label.into(),
+            source,
+        })?;
         Ok(receiver)
     }
 
@@ -403,7 +429,9 @@ impl Transfer<'_> {
         match trouble {
             // The server ends the file in order, again and again: it has another one.
             Trouble::Short { found, .. } => self.wrong_size(Length::Exactly(found), &[]),
-            source => Error::Unreachable { label: self.label.to_owned(), url: self.url.clone(), tries, source },
+            source => {
+                Error::Unreachable { label: self.label.to_owned(), url: self.url.clone(), tries, source }
+            }
         }
     }
 }
@@ -417,7 +445,8 @@ enum Piece {
     Broken(io::Error),
 }
 
-fn receive(http: &Http, request: Request, limit: u64, pieces: &SyncSender<Piece>) {
+/// Runs in a thread of its own: asks, and hands over the answer, one byte more than there may be at most.
+fn receive(http: &Http, request: Request, length: u64, have: u64, pieces: &SyncSender<Piece>) {
     let response: Response = match http.execute(request) {
         Ok(response) => response,
         Err(error) => {
@@ -434,7 +463,9 @@ fn receive(http: &Http, request: Request, limit: u64, pieces: &SyncSender<Piece>
     if pieces.send(head).is_err() {
         return;
     }
-    let mut body = response.take(limit);
+    // A server that ignores the range sends what we have once more.
+    let before = if response.status() == StatusCode::PARTIAL_CONTENT { have } else { 0 };
+    let mut body = response.take(length.saturating_sub(before).saturating_add(1));
     loop {
         let mut chunk = vec![0; CHUNK];
         let piece = match body.read(&mut chunk) {
@@ -510,7 +541,9 @@ mod tests {
         assert!(continues("bytes 4-9/10", 4, ten));
         assert!(continues("bytes 4-9/*", 4, ten));
         assert!(continues("bytes 4-7/10", 4, ten));
-        for range in ["bytes 0-9/10", "bytes 4-9/11", "bytes 4-10/10", "bytes 4-3/10", "4-9/10", "", "bytes */10"] {
+        for range in
+            ["bytes 0-9/10", "bytes 4-9/11", "bytes 4-10/10", "bytes 4-3/10", "4-9/10", "", "bytes */10"]
+        {
             assert!(!continues(range, 4, ten), "{range}");
         }
     }
@@ -522,7 +555,10 @@ mod tests {
         };
         let date = "Sat, 11 Jul 2026 10:16:37 GMT";
         assert_eq!(validator(&headers(&[(header::ETAG, "\"x\"")])), Some("\"x\""));
-        assert_eq!(validator(&headers(&[(header::ETAG, "W/\"x\""), (header::LAST_MODIFIED, date)])), Some(date));
+        assert_eq!(
+            validator(&headers(&[(header::ETAG, "W/\"x\""), (header::LAST_MODIFIED, date)])),
+            Some(date)
+        );
         assert_eq!(validator(&headers(&[])), None);
     }
 

@@ -46,7 +46,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Tells backup programs that everything here can be made again (bford.info/cachedir).
-const CACHEDIR_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n# This is the cache of hardtack.\n";
+const CACHEDIR_TAG: &[u8] =
+    b"Signature: 8a477f597d28d172789f06886806bc55\n# This is the cache of hardtack.\n";
 
 /// A content-addressed directory, and the way to fill it.
 pub struct Store {
@@ -117,14 +118,26 @@ impl Store {
     }
 
     /// Stores what a reader gives, if it has the digest promised. Reads at most `limit` bytes.
-    pub fn put(&self, reader: impl Read, label: &str, expected: &Sha256, limit: u64) -> Result<Object, Error> {
+    pub fn put(
+        &self,
+        reader: impl Read,
+        label: &str,
+        expected: &Sha256,
+        limit: u64,
+    ) -> Result<Object, Error> {
         let path = self.temporary_path();
-        let stored = self.write_temporary(&path, reader.take(limit.saturating_add(1))).and_then(|(found, size)| {
-            if found != *expected || size > limit {
-                return Err(Error::NotAsPromised { label: label.to_owned(), expected: *expected, found, size });
-            }
-            self.keep(&path, expected, size)
-        });
+        let stored =
+            self.write_temporary(&path, reader.take(limit.saturating_add(1))).and_then(|(found, size)| {
+                if found != *expected || size > limit {
+                    return Err(Error::NotAsPromised {
+                        label: label.to_owned(),
+                        expected: *expected,
+                        found,
+                        size,
+                    });
+                }
+                self.keep(&path, expected, size)
+            });
         if stored.is_err() {
             // The fault that is reported matters more than a leftover, which `prune` takes.
             let _ = fs::remove_file(&path);
@@ -156,7 +169,8 @@ impl Store {
             made.map_err(|error| self.write_error(parent, error, 0))?;
         }
         // Read-only: an editor should think twice.
-        fs::set_permissions(from, Permissions::from_mode(0o444)).map_err(Error::io("make read-only", from))?;
+        fs::set_permissions(from, Permissions::from_mode(0o444))
+            .map_err(Error::io("make read-only", from))?;
         fs::rename(from, &path).map_err(|error| self.write_error(&path, error, 0))?;
         Ok(Object { path, digest: *digest, size })
     }
@@ -284,6 +298,3 @@ fn shown(url: &Url) -> String {
     let _ = url.set_password(None);
     url.to_string()
 }
-
-#[cfg(test)]
-mod tests;

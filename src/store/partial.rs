@@ -92,7 +92,13 @@ fn discard(path: &PathBuf) {
 }
 
 impl<'a> Partial<'a> {
-    fn resume(store: &'a Store, digest: Sha256, size: u64, mut file: File, path: PathBuf) -> Result<Self, Error> {
+    fn resume(
+        store: &'a Store,
+        digest: Sha256,
+        size: u64,
+        mut file: File,
+        path: PathBuf,
+    ) -> Result<Self, Error> {
         let left = file.metadata().map_err(Error::io("look at", &path))?.len();
         if left > size {
             file.set_len(0).map_err(Error::io("empty", &path))?;
@@ -179,6 +185,10 @@ impl Sink for Partial<'_> {
         (self.hasher, self.have, self.patched) = (Hasher::new(), 0, false);
         self.validator = None;
         Ok(())
+    }
+
+    fn continued(&mut self) {
+        self.patched = true;
     }
 
     fn validator(&self, url: &Url) -> Option<&str> {

@@ -80,7 +80,8 @@ impl Proxies {
         }
         for name in ["proxy-auto-detect", "proxyautodetect"] {
             if let Some(program) = conf.value(&format!("acquire::http::{name}")).filter(|p| !p.is_empty()) {
-                let note = format!("apt asks the program `{program}` for its proxy; hardtack does not run it");
+                let note =
+                    format!("apt asks the program `{program}` for its proxy; hardtack does not run it");
                 proxies.notes.push(note);
             }
         }
@@ -119,7 +120,8 @@ impl Proxies {
         let host = host.trim_matches(['[', ']']);
         self.exempt.iter().any(|entry| {
             let domain = entry.trim_start_matches('*').trim_start_matches('.');
-            let below = host.strip_suffix(domain).is_some_and(|front| front.is_empty() || front.ends_with('.'));
+            let below =
+                host.strip_suffix(domain).is_some_and(|front| front.is_empty() || front.ends_with('.'));
             entry == "*" || (!domain.is_empty() && below)
         })
     }
@@ -134,7 +136,8 @@ impl Proxies {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(Way::Through(url)),
             // Not the text itself: it may hold a password.
             _ => {
-                self.notes.push(format!("{name} is neither DIRECT nor an http or https proxy; it is not used"));
+                self.notes
+                    .push(format!("{name} is neither DIRECT nor an http or https proxy; it is not used"));
                 None
             }
         }
@@ -178,7 +181,8 @@ mod tests {
 
     #[test]
     fn https_falls_back_to_the_http_setting_and_a_host_can_be_direct() {
-        let proxies = apt("Acquire::http { Proxy \"http://p.example:3142/\"; Proxy::near.example \"DIRECT\"; };");
+        let proxies =
+            apt("Acquire::http { Proxy \"http://p.example:3142/\"; Proxy::near.example \"DIRECT\"; };");
         assert_eq!(proxy_of(&proxies, "http://mirror.example/x").as_deref(), Some("http://p.example:3142/"));
         assert_eq!(proxy_of(&proxies, "https://mirror.example/x").as_deref(), Some("http://p.example:3142/"));
         assert_eq!(proxy_of(&proxies, "http://near.example/x"), None);
@@ -198,14 +202,19 @@ mod tests {
 
     #[test]
     fn the_environment_knows_capitals_defaults_and_exemptions() {
-        let vars = [("HTTPS_PROXY", "p.example:1"), ("all_proxy", "http://all.example"), ("no_proxy", "local, .lan")];
+        let vars = [
+            ("HTTPS_PROXY", "p.example:1"),
+            ("all_proxy", "http://all.example"),
+            ("no_proxy", "local, .lan"),
+        ];
         let proxies = Proxies::from_environment(vars);
         assert_eq!(proxy_of(&proxies, "https://m.example/").as_deref(), Some("http://p.example:1/"));
         assert_eq!(proxy_of(&proxies, "http://m.example/").as_deref(), Some("http://all.example/"));
         assert_eq!(proxy_of(&proxies, "http://a.local/"), None);
         assert_eq!(proxy_of(&proxies, "http://x.y.lan/"), None);
         assert!(proxy_of(&proxies, "http://notlocal/").is_some());
-        let cgi = Proxies::from_environment([("HTTP_PROXY", "http://evil.example"), ("REQUEST_METHOD", "GET")]);
+        let cgi =
+            Proxies::from_environment([("HTTP_PROXY", "http://evil.example"), ("REQUEST_METHOD", "GET")]);
         assert_eq!(proxy_of(&cgi, "http://m.example/"), None);
     }
 

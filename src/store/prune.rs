@@ -1,7 +1,7 @@
 //! How much the store holds, and making room.
 
-use super::error::Error;
 use super::Store;
+use super::error::Error;
 use crate::digest::Sha256;
 use std::collections::BTreeSet;
 use std::fs::{self, TryLockError};
@@ -54,7 +54,12 @@ impl Store {
             walk(&self.root.join(name), &mut |_| Act::Count, &mut sum)?;
             Ok::<u64, Error>(sum.bytes)
         };
-        Ok(Sizes { objects: of("objects")?, partial: of("partial")?, layers: of("layers")?, temporary: of("tmp")? })
+        Ok(Sizes {
+            objects: of("objects")?,
+            partial: of("partial")?,
+            layers: of("layers")?,
+            temporary: of("tmp")?,
+        })
     }
 
     /// Removes what is not needed. [`Error::InUse`] when another hardtack has the store open: it may be about to
@@ -130,7 +135,8 @@ fn walk(directory: &Path, decide: &mut dyn FnMut(&Path) -> Act, sum: &mut Pruned
         }
         sum.files += 1;
         // Blocks, not length: packs and images are sparse.
-        sum.bytes = sum.bytes.saturating_add(std::os::unix::fs::MetadataExt::blocks(&metadata).saturating_mul(512));
+        sum.bytes =
+            sum.bytes.saturating_add(std::os::unix::fs::MetadataExt::blocks(&metadata).saturating_mul(512));
     }
     Ok(())
 }

@@ -139,7 +139,13 @@ impl Repository<'_> {
         })
     }
 
-    fn clear_signed(&self, suite: &str, url: &Url, file: &[u8], keys: &Keyring) -> Result<VerifiedRelease, Error> {
+    fn clear_signed(
+        &self,
+        suite: &str,
+        url: &Url,
+        file: &[u8],
+        keys: &Keyring,
+    ) -> Result<VerifiedRelease, Error> {
         let verified = keys.verify_clear_signed(file, self.now);
         self.accept(suite, url, file, verified)
     }
@@ -231,7 +237,12 @@ enum Codec {
 }
 
 /// Unpacks an index, never beyond the size listed for it, or [`MAX_INDEX`].
-fn unpack(codec: Codec, object: &Object, label: &str, listed: Option<(Sha256, u64)>) -> Result<Vec<u8>, Error> {
+fn unpack(
+    codec: Codec,
+    object: &Object,
+    label: &str,
+    listed: Option<(Sha256, u64)>,
+) -> Result<Vec<u8>, Error> {
     let file = BufReader::with_capacity(1 << 16, object.open()?);
     let wrong = |what: String| Error::Unpack { label: label.to_owned(), what, source: None };
     let limit = listed.map_or(MAX_INDEX, |(_, size)| size.min(MAX_INDEX));
@@ -243,7 +254,11 @@ fn unpack(codec: Codec, object: &Object, label: &str, listed: Option<(Sha256, u6
     };
     let mut bytes = Vec::new();
     let read = reader.take(limit + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Error::Unpack { label: label.to_owned(), what: "broken data".into(), source: Some(error) })?;
+    read.map_err(|error| Error::Unpack {
+        label: label.to_owned(),
+        what: "broken data".into(),
+        source: Some(error),
+    })?;
     let size = bytes.len() as u64;
     if size > limit {
         return Err(wrong(format!("expected {limit} bytes, found more")));
@@ -251,7 +266,9 @@ fn unpack(codec: Codec, object: &Object, label: &str, listed: Option<(Sha256, u6
     if let Some((expected, expected_size)) = listed {
         let found = Sha256::of(&bytes);
         if (found, size) != (expected, expected_size) {
-            return Err(wrong(format!("expected SHA-256 {expected} of {expected_size} bytes, found {found} of {size}")));
+            return Err(wrong(format!(
+                "expected SHA-256 {expected} of {expected_size} bytes, found {found} of {size}"
+            )));
         }
     }
     Ok(bytes)

@@ -8,8 +8,8 @@ use openpgp::cert::amalgamation::ValidAmalgamation;
 use openpgp::cert::{Cert, CertParser};
 use openpgp::parse::Parse;
 use openpgp::parse::stream::{
-    DetachedVerifierBuilder, GoodChecksum, MessageLayer, MessageStructure, VerificationError, VerificationHelper,
-    VerifierBuilder,
+    DetachedVerifierBuilder, GoodChecksum, MessageLayer, MessageStructure, VerificationError,
+    VerificationHelper, VerifierBuilder,
 };
 use openpgp::policy::StandardPolicy;
 use openpgp::types::RevocationStatus;
@@ -58,7 +58,8 @@ pub fn parse_certs(bytes: &[u8]) -> Result<Keyring, SignatureError> {
     }
     let mut certs = Vec::new();
     for block in armoured_blocks(bytes) {
-        let parser = CertParser::from_bytes(block).map_err(|error| SignatureError::Keyring(error.to_string()))?;
+        let parser =
+            CertParser::from_bytes(block).map_err(|error| SignatureError::Keyring(error.to_string()))?;
         for cert in parser {
             certs.push(cert.map_err(|error| SignatureError::Keyring(error.to_string()))?);
         }
@@ -72,8 +73,12 @@ pub fn parse_certs(bytes: &[u8]) -> Result<Keyring, SignatureError> {
 /// A keyring of several armoured blocks, block by block: the parser stops after the first.
 fn armoured_blocks(bytes: &[u8]) -> Vec<&[u8]> {
     const BEGIN: &[u8] = b"-----BEGIN PGP PUBLIC KEY BLOCK-----";
-    let mut starts: Vec<usize> =
-        bytes.windows(BEGIN.len()).enumerate().filter(|(_, window)| *window == BEGIN).map(|(at, _)| at).collect();
+    let mut starts: Vec<usize> = bytes
+        .windows(BEGIN.len())
+        .enumerate()
+        .filter(|(_, window)| *window == BEGIN)
+        .map(|(at, _)| at)
+        .collect();
     if starts.is_empty() {
         return vec![bytes];
     }
@@ -110,7 +115,8 @@ impl Keyring {
         let policy = StandardPolicy::new();
         let builder = VerifierBuilder::from_bytes(file).map_err(malformed)?.buffer_size(MAX_RELEASE as usize);
         let mut findings = Findings::default();
-        let judge = Judge { certs: &self.0, policy: &policy, now, clear_signed: true, findings: &mut findings };
+        let judge =
+            Judge { certs: &self.0, policy: &policy, now, clear_signed: true, findings: &mut findings };
         let read = builder.with_policy(&policy, now, judge).and_then(|mut verifier| {
             let mut payload = Vec::new();
             (&mut verifier).take(MAX_RELEASE + 1).read_to_end(&mut payload)?;
@@ -120,15 +126,22 @@ impl Keyring {
     }
 
     /// Verifies a file with its signature beside it (`Release` and `Release.gpg`).
-    pub fn verify_detached(&self, file: &[u8], signature: &[u8], now: SystemTime) -> Result<Verified, SignatureError> {
+    pub fn verify_detached(
+        &self,
+        file: &[u8],
+        signature: &[u8],
+        now: SystemTime,
+    ) -> Result<Verified, SignatureError> {
         if file.len() as u64 > MAX_RELEASE || signature.len() as u64 > MAX_SIGNATURE {
             return Err(SignatureError::Malformed("longer than a release file and its signature are".into()));
         }
         let policy = StandardPolicy::new();
         let builder = DetachedVerifierBuilder::from_bytes(signature).map_err(malformed)?;
         let mut findings = Findings::default();
-        let judge = Judge { certs: &self.0, policy: &policy, now, clear_signed: false, findings: &mut findings };
-        let read = builder.with_policy(&policy, now, judge).and_then(|mut verifier| verifier.verify_bytes(file));
+        let judge =
+            Judge { certs: &self.0, policy: &policy, now, clear_signed: false, findings: &mut findings };
+        let read =
+            builder.with_policy(&policy, now, judge).and_then(|mut verifier| verifier.verify_bytes(file));
         findings.verdict(read.map(|()| Some(file.to_vec())))
     }
 
@@ -225,7 +238,9 @@ impl Findings {
     /// `read` is the payload, or `None` when sequoia had not seen the end of the message.
     fn verdict(self, read: anyhow::Result<Option<Vec<u8>>>) -> Result<Verified, SignatureError> {
         match (self.good, read) {
-            (Some((signer, key, signed_at)), Ok(Some(payload))) => Ok(Verified { payload, signer, key, signed_at }),
+            (Some((signer, key, signed_at)), Ok(Some(payload))) => {
+                Ok(Verified { payload, signer, key, signed_at })
+            }
             (None, _) if !self.faults.is_empty() => Err(SignatureError::NoGood(self.faults)),
             (_, Err(error)) => Err(malformed(error)),
             _ => Err(SignatureError::Malformed("the signature covers nothing".into())),
@@ -248,7 +263,11 @@ impl Judge<'_> {
         let cert = good.ka.cert().with_policy(self.policy, self.now).map_err(|error| flat(&error))?;
         cert.alive().map_err(|error| flat(&error))?;
         let fingerprint = good.ka.key().fingerprint();
-        let key = cert.keys().key_handle(fingerprint).next().ok_or("the key is no longer bound to its certificate")?;
+        let key = cert
+            .keys()
+            .key_handle(fingerprint)
+            .next()
+            .ok_or("the key is no longer bound to its certificate")?;
         key.alive().map_err(|error| flat(&error))?;
         let revoked = |status| matches!(status, RevocationStatus::Revoked(_));
         if revoked(cert.revocation_status()) || revoked(key.revocation_status()) {
@@ -260,7 +279,8 @@ impl Judge<'_> {
 
 impl VerificationHelper for Judge<'_> {
     fn get_certs(&mut self, ids: &[KeyHandle]) -> openpgp::Result<Vec<Cert>> {
-        let wanted = |cert: &&Cert| cert.keys().any(|key| ids.iter().any(|id| id.aliases(key.key().key_handle())));
+        let wanted =
+            |cert: &&Cert| cert.keys().any(|key| ids.iter().any(|id| id.aliases(key.key().key_handle())));
         Ok(self.certs.iter().filter(wanted).cloned().collect())
     }
 
@@ -302,7 +322,9 @@ fn fault(error: &VerificationError) -> Verdict {
     };
     match error {
         VerificationError::MissingKey { sig } => Verdict { key: issuer(sig), why: Fault::NotTrusted },
-        VerificationError::UnboundKey { sig, error, .. } => Verdict { key: issuer(sig), why: lifetime_or_policy(error) },
+        VerificationError::UnboundKey { sig, error, .. } => {
+            Verdict { key: issuer(sig), why: lifetime_or_policy(error) }
+        }
         VerificationError::BadKey { ka, error, .. } => {
             Verdict { key: ka.key().fingerprint().to_hex(), why: lifetime_or_policy(error) }
         }
@@ -326,7 +348,8 @@ fn fault(error: &VerificationError) -> Verdict {
 }
 
 fn lifetime_or_policy(error: &anyhow::Error) -> Fault {
-    let lifetime = causes(error).any(|cause| matches!(cause, openpgp::Error::Expired(_) | openpgp::Error::NotYetLive(_)));
+    let lifetime = causes(error)
+        .any(|cause| matches!(cause, openpgp::Error::Expired(_) | openpgp::Error::NotYetLive(_)));
     if lifetime { Fault::NotAlive(flat(error)) } else { Fault::Refused(flat(error)) }
 }
 

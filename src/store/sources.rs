@@ -14,8 +14,18 @@ use std::path::{Path, PathBuf};
 
 /// Names Debian gives its suites and codenames, from the oldest that is still on its mirrors to what is announced.
 const SUITES: [&str; 12] = [
-    "oldoldstable", "oldstable", "stable", "testing", "unstable", "sid", "buster", "bullseye", "bookworm", "trixie",
-    "forky", "duke",
+    "oldoldstable",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
+    "sid",
+    "buster",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
 ];
 
 /// Configuration files are read up to this size; real ones have a few kilobytes.
@@ -133,10 +143,11 @@ fn judge(root: &Path, entry: &Entry, all: &[Entry]) -> Verdict {
     let plain = security.unwrap_or(suite);
     if !SUITES.contains(&plain) {
         let side = ["-updates", "-backports", "-backports-sloppy", "-proposed-updates"];
-        let reason = match side.iter().any(|s| suite.strip_suffix(s).is_some_and(|name| SUITES.contains(&name))) {
-            true => "an addition to a suite, not the suite itself".into(),
-            false => format!("`{suite}` is not a suite of Debian"),
-        };
+        let reason =
+            match side.iter().any(|s| suite.strip_suffix(s).is_some_and(|name| SUITES.contains(&name))) {
+                true => "an addition to a suite, not the suite itself".into(),
+                false => format!("`{suite}` is not a suite of Debian"),
+            };
         return Verdict::Not(reason);
     }
     let (scheme, _) = entry.uri.split_once(':').unwrap_or((&entry.uri, ""));
@@ -153,11 +164,14 @@ fn judge(root: &Path, entry: &Entry, all: &[Entry]) -> Verdict {
     let signed_by = entry.signed_by.as_deref();
     let keyring_files: Vec<&str> =
         signed_by.unwrap_or_default().split([' ', ',', '\n']).filter(|word| word.starts_with('/')).collect();
-    let debian_keyring = keyring_files.iter().any(|path| {
-        path.rsplit('/').next().is_some_and(|name| name.starts_with("debian-archive-"))
-    });
+    let debian_keyring = keyring_files
+        .iter()
+        .any(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with("debian-archive-")));
     if !keyring_files.is_empty() && !debian_keyring {
-        return Verdict::Not(format!("signed by {}, which is not a Debian archive keyring", keyring_files.join(" ")));
+        return Verdict::Not(format!(
+            "signed by {}, which is not a Debian archive keyring",
+            keyring_files.join(" ")
+        ));
     }
     let origin = fetched_origin(root, &url, suite);
     if let Some(origin) = origin.as_deref().filter(|origin| *origin != "Debian") {
@@ -181,7 +195,8 @@ fn fetched_origin(root: &Path, url: &Url, suite: &str) -> Option<String> {
     let address = format!("{}{port}{}/dists/{suite}", url.host_str().unwrap_or_default(), url.path());
     let name = address.replace('/', "_");
     let lists = root.join("var/lib/apt/lists");
-    let text = ["InRelease", "Release"].iter().find_map(|kind| read(&lists.join(format!("{name}_{kind}"))).ok())?;
+    let text =
+        ["InRelease", "Release"].iter().find_map(|kind| read(&lists.join(format!("{name}_{kind}"))).ok())?;
     text.lines().take(40).find_map(|line| line.strip_prefix("Origin:")).map(|origin| origin.trim().to_owned())
 }
 
@@ -193,11 +208,17 @@ fn entries(root: &Path, skipped: &mut Vec<Skipped>) -> Vec<Entry> {
     files.extend(parts(&apt.join("sources.list.d"), &["list", "sources"]));
     for file in files {
         match read(&file) {
-            Ok(text) if file.extension().is_some_and(|ext| ext == "sources") => entries.extend(deb822(&file, &text)),
+            Ok(text) if file.extension().is_some_and(|ext| ext == "sources") => {
+                entries.extend(deb822(&file, &text))
+            }
             Ok(text) => entries.extend(one_line(&file, &text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
-                skipped.push(Skipped { file, entry: String::new(), reason: format!("cannot be read: {error}") });
+                skipped.push(Skipped {
+                    file,
+                    entry: String::new(),
+                    reason: format!("cannot be read: {error}"),
+                });
             }
         }
     }

@@ -28,7 +28,8 @@ fn the_usual_deb822_file_names_the_archive_and_security_is_beside_it() {
 
 #[test]
 fn the_hosts_own_security_entry_wins_over_the_derived_one() {
-    let text = "deb http://m.example/debian bookworm main\ndeb http://s.example/deb-sec bookworm-security main\n";
+    let text =
+        "deb http://m.example/debian bookworm main\ndeb http://s.example/deb-sec bookworm-security main\n";
     let sources = found(&[("etc/apt/sources.list", text)]);
     assert_eq!(sources.security.unwrap().as_str(), "http://s.example/deb-sec");
     let old = "deb http://m.example/debian buster main\ndeb http://s.example/ buster/updates main\n";
@@ -39,11 +40,13 @@ fn the_hosts_own_security_entry_wins_over_the_derived_one() {
 fn a_third_party_with_debians_suite_names_is_not_the_archive() {
     // Raspberry Pi OS: both entries say `bookworm main`, neither says who signs.
     let vendor = "deb http://vendor.example/debian/ bookworm main\n";
-    let debian = "deb http://m.example/debian bookworm main\ndeb http://m.example/debian bookworm-updates main\n";
+    let debian =
+        "deb http://m.example/debian bookworm main\ndeb http://m.example/debian bookworm-updates main\n";
     let sources = found(&[("etc/apt/sources.list", vendor), ("etc/apt/sources.list.d/z.list", debian)]);
     assert_eq!(sources.archive.as_str(), "http://m.example/debian");
     // With a keyring of its own it is refused outright.
-    let signed = "deb [signed-by=/usr/share/keyrings/vendor.gpg] http://vendor.example/debian/ bookworm main\n";
+    let signed =
+        "deb [signed-by=/usr/share/keyrings/vendor.gpg] http://vendor.example/debian/ bookworm main\n";
     let error = discover(root(&[("etc/apt/sources.list", signed)]).path()).unwrap_err();
     assert!(error.to_string().contains("/usr/share/keyrings/vendor.gpg"), "{error}");
     // And so it is when the Release file apt has from it says so.
@@ -55,7 +58,8 @@ fn a_third_party_with_debians_suite_names_is_not_the_archive() {
 
 #[test]
 fn hosts_without_debian_get_an_error_with_the_way_out() {
-    let ubuntu = "Types: deb\nURIs: http://m.example/ubuntu\nSuites: noble noble-security\nComponents: main\n";
+    let ubuntu =
+        "Types: deb\nURIs: http://m.example/ubuntu\nSuites: noble noble-security\nComponents: main\n";
     for files in [vec![], vec![("etc/apt/sources.list.d/ubuntu.sources", ubuntu)]] {
         let error = discover(root(&files).path()).unwrap_err();
         assert!(error.hint().contains("--mirror URL"), "{error}");
@@ -77,7 +81,8 @@ fn a_mirror_list_of_a_cloud_image_is_followed() {
     let text = "Types: deb\nURIs: mirror+file:///etc/apt/mirrors/debian.list\nSuites: trixie\nComponents: main\n\n\
         Types: deb\nURIs: mirror+file:///etc/apt/mirrors/gone.list\nSuites: trixie-security\nComponents: main\n";
     let list = "# nearest first\nhttps://near.example/debian\tpriority:1\nhttps://far.example/debian\n";
-    let sources = found(&[("etc/apt/sources.list.d/debian.sources", text), ("etc/apt/mirrors/debian.list", list)]);
+    let sources =
+        found(&[("etc/apt/sources.list.d/debian.sources", text), ("etc/apt/mirrors/debian.list", list)]);
     assert_eq!(sources.archive.as_str(), "https://near.example/debian");
     assert_eq!(sources.security.unwrap().as_str(), "https://near.example/debian-security");
     assert_eq!(sources.skipped.len(), 1, "{:?}", sources.skipped);
