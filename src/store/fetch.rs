@@ -190,6 +190,7 @@ fn try_address(
     progress: &dyn Progress,
     stop: Stop,
 ) -> Result<Object, Error> {
+    let mut again = true;
     loop {
         client.get(url, &want.label, partial, progress, stop)?;
         let patched = partial.is_patched();
@@ -200,10 +201,12 @@ fn try_address(
         let html = partial.is_html();
         progress.lost(partial.have());
         partial.restart()?;
-        // Put together from parts of different files: once more, in one go.
-        if !patched {
+        // Put together from several answers, maybe of different files: once more from the start, but only once, or a
+        // server that always breaks off and always lies would keep us for ever.
+        if !(patched && again) {
             let (label, url) = (want.label.clone(), url.clone());
             return Err(Error::Digest { label, url, expected: want.sha256, found, html });
         }
+        again = false;
     }
 }

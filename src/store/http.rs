@@ -9,7 +9,7 @@ use super::proxy::Proxies;
 use super::{Progress, Stop};
 use reqwest::blocking::{Client as Http, Request, Response};
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Method, Url};
+use reqwest::{StatusCode, Url};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
@@ -153,6 +153,8 @@ pub(super) trait Sink {
     fn take(&mut self, bytes: &[u8]) -> Result<(), Error>;
     /// Throws everything away.
     fn restart(&mut self) -> Result<(), Error>;
+    /// What comes next is from another answer than what is there.
+    fn continued(&mut self);
     /// The `ETag` or `Last-Modified` that came with what there is, if it came from this address.
     fn validator(&self, url: &Url) -> Option<&str>;
     /// Keeps the validator for a later try.
@@ -183,6 +185,8 @@ impl Sink for Memory {
         self.bytes.clear();
         Ok(())
     }
+
+    fn continued(&mut self) {}
 
     fn validator(&self, _: &Url) -> Option<&str> {
         None
@@ -247,6 +251,9 @@ impl Transfer<'_> {
         if !metadata.is_file() {
             return Err(missing());
         }
+        if self.sink.have() > 0 {
+            self.sink.continued();
+        }
         file.seek(SeekFrom::Start(self.sink.have())).map_err(Error::io("read", &path))?;
         let mut chunk = vec![0; CHUNK];
         loop {
@@ -286,6 +293,7 @@ impl Transfer<'_> {
                     self.whole = true;
                     return Ok(Trouble::WrongPart(range.to_owned()).into());
                 }
+                self.sink.continued();
             }
             // Nothing there beyond what we have, so what we have is of another file.
             416 if have > 0 => {
@@ -337,8 +345,7 @@ impl Transfer<'_> {
                 source,
             });
         }
-        let mut request = Request::new(Method::GET, self.url.clone());
-        let headers = request.headers_mut();
+        let mut headers = HeaderMap::new();
         // Some caches compress on the way; the digest is of the file as it is.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if matches!(self.sink.length(), Length::AtMost(_)) {
@@ -354,16 +361,14 @@ impl Transfer<'_> {
                 headers.insert(header::IF_RANGE, validator);
             }
         }
-        let limit = match self.sink.length() {
-            Length::Exactly(n) | Length::AtMost(n) | Length::AtLeast(n) => {
-                n.saturating_sub(have).saturating_add(1)
-            }
-        };
+        // The builder, not `Request::new`: it moves a password in the URL into a header, out of any proxy's log.
+        let request = self.client.http.get(self.url.clone()).headers(headers).build();
+        let request = request.map_err(|error| Error::Client(error.without_url()))?;
+        let (Length::Exactly(length) | Length::AtMost(length) | Length::AtLeast(length)) = self.sink.length();
         let (sender, receiver) = sync_channel(4);
         let http = self.client.http.clone();
-        let spawned = thread::Builder::new()
-            .name("download".into())
-            .spawn(move || receive(&http, request, limit, &sender));
+        let run = move || receive(&http, request, length, have, &sender);
+        let spawned = thread::Builder::new().name("download".into()).spawn(run);
         spawned.map_err(|source| Error::Io {
             action: "start a thread for",
             path: self.label.into(),
@@ -440,7 +445,8 @@ enum Piece {
     Broken(io::Error),
 }
 
-fn receive(http: &Http, request: Request, limit: u64, pieces: &SyncSender<Piece>) {
+/// Runs in a thread of its own: asks, and hands over the answer, one byte more than there may be at most.
+fn receive(http: &Http, request: Request, length: u64, have: u64, pieces: &SyncSender<Piece>) {
     let response: Response = match http.execute(request) {
         Ok(response) => response,
         Err(error) => {
@@ -457,7 +463,9 @@ fn receive(http: &Http, request: Request, limit: u64, pieces: &SyncSender<Piece>
     if pieces.send(head).is_err() {
         return;
     }
-    let mut body = response.take(limit);
+    // A server that ignores the range sends what we have once more.
+    let before = if response.status() == StatusCode::PARTIAL_CONTENT { have } else { 0 };
+    let mut body = response.take(length.saturating_sub(before).saturating_add(1));
     loop {
         let mut chunk = vec![0; CHUNK];
         let piece = match body.read(&mut chunk) {

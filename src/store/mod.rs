@@ -298,6 +298,3 @@ fn shown(url: &Url) -> String {
     let _ = url.set_password(None);
     url.to_string()
 }
-
-#[cfg(test)]
-mod tests;

@@ -187,6 +187,10 @@ impl Sink for Partial<'_> {
         Ok(())
     }
 
+    fn continued(&mut self) {
+        self.patched = true;
+    }
+
     fn validator(&self, url: &Url) -> Option<&str> {
         let (from, validator) = self.validator.as_ref()?;
         (from == url.as_str()).then_some(validator)
