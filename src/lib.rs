@@ -28,3 +28,6 @@ pub mod tree;
 
 // What somebody wants.
 pub mod profile;
+
+// The command line; nothing else uses it.
+pub mod cli;
