@@ -44,3 +44,5 @@ pub mod transform;
 
 // What lies beside the image.
 pub mod artifact;
+// The command line; nothing else uses it.
+pub mod cli;

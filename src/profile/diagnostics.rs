@@ -81,7 +81,7 @@ impl Diagnostic {
     }
 }
 
-/// Everything that is wrong, in the order of the files. Never empty.
+/// Everything that is wrong, file by file and in the order of their lines. Never empty.
 #[derive(Clone, Debug)]
 pub struct Diagnostics(Vec<Diagnostic>);
 
@@ -161,7 +161,10 @@ impl Report {
         match value {
             Some(value) if found.is_empty() => Ok(value),
             _ => {
-                found.sort_by_key(|one| one.marks.first().map(|(place, _)| place.span().start));
+                found.sort_by_key(|one| {
+                    let place = one.marks.first().map(|(place, _)| place);
+                    place.map(|place| (place.source().label().to_owned(), place.span().start))
+                });
                 if found.is_empty() {
                     // Whoever gives no value says why; should one forget, it must not look like success.
                     found.push(Diagnostic::new("the profile could not be read"));
@@ -179,15 +182,22 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
         return None;
     }
     let allowed = match word.chars().count() {
-        0..=2 => 1,
-        3..=5 => 2,
+        0..=3 => 1,
+        4..=7 => 2,
         _ => 3,
     };
     let lower = word.to_lowercase();
     let near = known.into_iter().filter(|other| other.len() <= 100 && *other != word);
     let near = near.map(|other| (distance(&lower, &other.to_lowercase()), other));
-    let near = near.filter(|(far, other)| *far <= allowed && *far < other.chars().count().max(2));
-    near.min().map(|(_, best)| format!("did you mean `{best}`?"))
+    let mut near: Vec<(usize, &str)> =
+        near.filter(|(far, other)| *far <= allowed && *far < other.chars().count().max(2)).collect();
+    near.sort_unstable();
+    match near.as_slice() {
+        [] => None,
+        // Two that are equally near are a guess, and a wrong guess is worse than none.
+        [(first, _), (second, _), ..] if first == second => None,
+        [(_, best), ..] => Some(format!("did you mean `{best}`?")),
+    }
 }
 
 /// Optimal string alignment distance.
@@ -220,6 +230,7 @@ mod tests {
         assert_eq!(did_you_mean("Port", known).as_deref(), Some("did you mean `ports`?"));
         assert_eq!(did_you_mean("colour", known), None);
         assert_eq!(did_you_mean("ab", ["xy"]), None);
+        assert_eq!(did_you_mean("pi6", ["pi3", "pi4"]), None, "which one would be a guess");
     }
 
     #[test]

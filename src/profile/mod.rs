@@ -144,8 +144,13 @@ impl Profile {
     /// Reads a profile: the name of a shipped one, or a path (it has a `/` or ends in `.toml`).
     pub fn load(reference: &str) -> Result<Self, Diagnostics> {
         let report = Report::default();
-        let composed = compose::compose(reference, &report)?;
-        let profile = Self::read(composed, &report);
+        let profile = match compose::compose(reference, &report) {
+            Ok(composed) => Self::read(composed, &report),
+            Err(found) => {
+                report.add_all(found, &Origin::Default);
+                None
+            }
+        };
         report.judge(profile)
     }
 

@@ -229,6 +229,10 @@ impl<'r> Section<'r> {
 
     /// Reports that a key should have been there.
     pub fn missing(&self, key: &str, hint: &str) {
+        // A key that was misspelt is an unknown key; that it is missing as well is not worth a paragraph.
+        if self.fields.iter().any(|field| did_you_mean(&field.key, [key]).is_some()) {
+            return;
+        }
         let title = match self.path.as_str() {
             "" => format!("`{key}` is missing"),
             path => format!("`[{path}]` has no `{key}`"),
