@@ -203,7 +203,12 @@ pub fn random_tree(random: &mut Random, size: u64) -> Vec<Entry> {
         };
         let mut xattrs = Xattrs::new();
         for attribute in 0..random.below(12).saturating_sub(8) {
-            let namespace = ["user.", "trusted.", "security."][random.below(3) as usize];
+            let namespace = match random.below(3) {
+                0 => "security.",
+                // The kernel hides `user.` attributes of anything else.
+                1 if matches!(kind, EntryKind::File(_) | EntryKind::Directory) => "user.",
+                _ => "trusted.",
+            };
             let name = format!("{namespace}{}{attribute}", "n".repeat(random.below(30) as usize));
             let len = [0, 1, 40, 200, 900][random.below(5) as usize];
             xattrs.insert(name.into_bytes(), random.bytes(len));
