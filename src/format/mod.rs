@@ -2,3 +2,4 @@
 
 pub mod entry;
 pub mod ext4;
+pub mod sink;
