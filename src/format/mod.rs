@@ -1,4 +1,5 @@
 //! On-disk formats: bytes ⇄ values. Nothing here knows a tree, a profile, the network, the clock or the host's files.
 
 pub mod entry;
+pub mod fat;
 pub mod sink;
