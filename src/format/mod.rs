@@ -2,4 +2,6 @@
 
 pub mod entry;
 pub mod fat;
+pub mod gpt;
+pub mod mbr;
 pub mod sink;

@@ -95,6 +95,11 @@ impl Plan {
         Bytes(u64::from(self.geometry.clusters - self.clusters.used) * self.geometry.cluster())
     }
 
+    /// The range of bytes in use, for a block map: all before it counts, zeros too; what follows may hold anything.
+    pub fn used(&self) -> Range<u64> {
+        0..self.geometry.cluster_offset(self.clusters.used + 2)
+    }
+
     /// Writes the volume. `entries` must be the list that was planned; fails where reading a file or writing fails.
     pub fn write(&self, entries: &[Entry], sink: &mut impl Sink) -> io::Result<()> {
         let sector = u64::from(self.geometry.sector);
