@@ -4,4 +4,5 @@ pub mod entry;
 pub mod fat;
 pub mod gpt;
 pub mod mbr;
+pub mod ext4;
 pub mod sink;
