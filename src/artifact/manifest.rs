@@ -5,19 +5,22 @@ use crate::digest::Sha256;
 use serde::{Deserialize, Serialize};
 
 /// The version of the manifest's form. A reader refuses a larger one.
-pub const VERSION: u32 = 1;
+pub const FORMAT: u32 = 1;
+
+/// Where it is on the device, without the leading slash.
+pub const PATH: &str = "usr/share/hardtack/manifest.json";
 
 /// What an image is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`VERSION`].
-    pub version: u32,
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The hardtack that made it.
+    pub hardtack: String,
     /// Name of the profile.
     pub profile: String,
     /// The profile's own line about itself.
     pub description: String,
-    /// The hardtack that made it.
-    pub hardtack: String,
     /// Digest of the lock's text.
     pub lock: Sha256,
     /// The build's clock, in seconds since 1970.
@@ -30,11 +33,9 @@ pub struct Manifest {
     pub boards: Vec<String>,
     /// Every open port; nothing else answers.
     pub ports: Vec<Port>,
-    /// Units that start by themselves, sorted.
-    pub enabled: Vec<String>,
-    /// Units that cannot start, sorted.
-    pub masked: Vec<String>,
-    /// Accounts and groups the profile adds.
+    /// Units.
+    pub units: Units,
+    /// Accounts the profile adds.
     pub accounts: Vec<String>,
     /// Overlays, in the order they were merged.
     pub overlays: Vec<Overlay>,
@@ -48,16 +49,23 @@ pub struct Manifest {
 /// An open port or range of ports.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Port {
-    /// `tcp` or `udp`.
-    pub protocol: String,
-    /// First port.
-    pub first: u16,
-    /// Last port, the same for a single one.
-    pub last: u16,
-    /// `lan` or `any`.
-    pub scope: String,
     /// The profile's name for it.
     pub name: String,
+    /// `445` or `49152-65535`.
+    pub port: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// `lan` or `any`.
+    pub scope: String,
+}
+
+/// Which units start by themselves and which cannot start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Units {
+    /// Enabled, sorted.
+    pub enable: Vec<String>,
+    /// Masked, sorted.
+    pub mask: Vec<String>,
 }
 
 /// An overlay that was merged.
@@ -77,7 +85,7 @@ pub struct Package {
     /// Version.
     pub version: String,
     /// Architecture, `all` included.
-    pub arch: String,
+    pub architecture: String,
 }
 
 /// The written image.

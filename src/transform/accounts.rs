@@ -1,7 +1,7 @@
 //! Accounts and groups: lines of `/etc/passwd`, `/etc/group` and their shadows (passwd(5), shadow(5), gshadow(5)).
 //!
-//! No account made here has a password: its shadow field is `*`, which no password matches. What lets somebody in (a key,
-//! a hash drawn for one device) is put there by others.
+//! No account made here has a password: its shadow field is `!`, which no password matches but a key may pass, or `!*`
+//! where nobody is to log in at all (shadow(5)). A hash drawn for one device is put there by others.
 
 use crate::meta::{Meta, Timestamp};
 use crate::tree::{Kind, Tree, TreeError, TreePath};
@@ -33,6 +33,8 @@ pub struct NewAccount {
     pub home: String,
     /// Login shell.
     pub shell: String,
+    /// Whether nobody can log in to it, not with a key either.
+    pub locked: bool,
     /// Further groups; they must exist.
     pub groups: Vec<String>,
     /// Keys for `~/.ssh/authorized_keys`.
@@ -105,7 +107,7 @@ pub enum AccountError {
     },
 }
 
-/// Makes groups, then accounts. What exists under the same name is kept and completed, so that a package's own account
+/// Makes groups, then accounts, and locks root: whoever administers the device does it through sudo. What exists under the same name is kept and completed, so that a package's own account
 /// may be given more groups.
 pub fn add(
     tree: &mut Tree,
@@ -113,10 +115,8 @@ pub fn add(
     accounts: &[NewAccount],
     now: Timestamp,
 ) -> Result<(), AccountError> {
-    if groups.is_empty() && accounts.is_empty() {
-        return Ok(());
-    }
     let mut database = Database::read(tree)?;
+    database.lock_root();
     for group in groups {
         database.group(group)?;
     }
@@ -176,6 +176,12 @@ impl Database {
         Ok(())
     }
 
+    fn lock_root(&mut self) {
+        for line in self.files[2].iter_mut().filter(|line| line[0] == "root") {
+            line[1] = "!*".into();
+        }
+    }
+
     fn group(&mut self, group: &NewGroup) -> Result<u32, AccountError> {
         if let Some(gid) = self.id_of(1, &group.name) {
             return match group.gid {
@@ -222,7 +228,8 @@ impl Database {
             let days = now.seconds.div_euclid(86_400).to_string();
             let aging: &[&str] =
                 if account.system { &["", "", "", "", "", ""] } else { &["0", "99999", "7", "", "", ""] };
-            let mut shadow = vec![account.name.clone(), "*".into(), days];
+            let password = if account.locked || account.system { "!*" } else { "!" };
+            let mut shadow = vec![account.name.clone(), password.into(), days];
             shadow.extend(aging.iter().map(|field| (*field).to_owned()));
             self.files[2].push(shadow);
         }
@@ -348,6 +355,7 @@ mod tests {
             comment: String::new(),
             home: format!("/home/{name}"),
             shell: "/bin/bash".into(),
+            locked: false,
             groups: vec!["sudo".into()],
             authorized_keys: vec!["ssh-ed25519 AAAA me".into()],
         }
@@ -358,7 +366,7 @@ mod tests {
         let mut tree = tree();
         add(&mut tree, &[], &[account("ada")], NOW).unwrap();
         assert!(text(&tree, "etc/passwd").ends_with("ada:x:1000:1000::/home/ada:/bin/bash\n"));
-        assert!(text(&tree, "etc/shadow").ends_with("ada:*:20000:0:99999:7:::\n"));
+        assert!(text(&tree, "etc/shadow").ends_with("ada:!:20000:0:99999:7:::\n"));
         assert!(text(&tree, "etc/group").contains("sudo:x:27:ada\n"));
         assert!(text(&tree, "etc/gshadow").contains("sudo:*::ada\n"));
         assert_eq!(text(&tree, "home/ada/.profile"), "umask 027\n");

@@ -19,33 +19,42 @@ pub struct Keyfile {
 /// The keyfiles for what a profile says about its network. Every interface that it does not name takes DHCP by cable.
 pub fn keyfiles(interfaces: &[Interface], identity: &Identity) -> Vec<Keyfile> {
     let mut files: Vec<Keyfile> = interfaces.iter().map(|interface| keyfile(interface, identity)).collect();
-    let text = head("wired", "ethernet", identity, "autoconnect-priority=-100\n")
-        + "\n[ipv4]\nmethod=auto\n\n[ipv6]\nmethod=auto\n";
+    let text = head("wired", "ethernet", identity, "autoconnect-priority=-100\nmulti-connect=3\n")
+        + "\n[ethernet]\n\n[ipv4]\nmethod=auto\n\n[ipv6]\n"
+        + PRIVATE
+        + "method=auto\n";
     files.push(Keyfile { name: "wired.nmconnection".into(), text });
     files
 }
 
+/// A keyfile without these means addresses that show the hardware's, whatever NetworkManager.conf says.
+const PRIVATE: &str = "addr-gen-mode=stable-privacy\nip6-privacy=2\n";
+
 fn keyfile(interface: &Interface, identity: &Identity) -> Keyfile {
     let name = interface.name.as_str();
     let kind = if interface.wifi.is_some() { "wifi" } else { "ethernet" };
-    let mut text = head(name, kind, identity, &format!("interface-name={name}\n"));
+    let waits = interface.wifi.as_ref().is_some_and(|wifi| wifi.psk.is_none());
+    let more = if waits { "autoconnect=false\n" } else { "" };
+    let mut text = head(name, kind, identity, &format!("interface-name={name}\n{more}"));
     if let Some(wifi) = &interface.wifi {
         put(&mut text, format_args!("\n[wifi]\nmode=infrastructure\nssid={}\n", escape(&wifi.ssid)));
-        text.push_str("\n[wifi-security]\nkey-mgmt=wpa-psk\n");
         if let Some(psk) = &wifi.psk {
-            put(&mut text, format_args!("psk={}\n", psk.reveal()));
+            put(&mut text, format_args!("\n[wifi-security]\nkey-mgmt=wpa-psk\npsk={}\n", psk.reveal()));
         }
     }
     for (section, version) in [("ipv4", 4), ("ipv6", 6)] {
         let of_version = |address: &IpAddr| if address.is_ipv4() { version == 4 } else { version == 6 };
         put(&mut text, format_args!("\n[{section}]\n"));
+        if version == 6 {
+            text.push_str(PRIVATE);
+        }
         match &interface.addressing {
             Addressing::Dhcp => text.push_str("method=auto\n"),
             Addressing::Static { addresses, gateway } => {
                 let own: Vec<_> = addresses.iter().filter(|address| of_version(&address.address)).collect();
                 if own.is_empty() {
-                    // IPv6 without a fixed address still has its link-local one; IPv4 has none.
-                    text.push_str(if version == 4 { "method=disabled\n" } else { "method=link-local\n" });
+                    // What the profile fixes is one version; the router still hands out IPv6, and IPv4 is then off.
+                    text.push_str(if version == 4 { "method=disabled\n" } else { "method=auto\n" });
                     continue;
                 }
                 text.push_str("method=manual\n");
@@ -72,8 +81,7 @@ fn keyfile(interface: &Interface, identity: &Identity) -> Keyfile {
 fn head(name: &str, kind: &str, identity: &Identity, more: &str) -> String {
     let uuid = uuid_text(&identity.uuid(&format!("connection {name}")));
     format!(
-        "# Reason: the profile's network; only what is written here connects.\n\
-         [connection]\nid={name}\nuuid={uuid}\ntype={kind}\n{more}"
+        "# Reason: only what is written down connects.\n[connection]\nid={name}\nuuid={uuid}\ntype={kind}\n{more}"
     )
 }
 
@@ -142,7 +150,10 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(text.contains("[ipv6]\nmethod=link-local\n"), "{text}");
+        assert!(
+            text.ends_with("[ipv6]\naddr-gen-mode=stable-privacy\nip6-privacy=2\nmethod=auto\n"),
+            "{text}"
+        );
     }
 
     #[test]

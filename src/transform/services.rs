@@ -55,7 +55,7 @@ pub fn settle(
     for unit in mask {
         check_name(unit)?;
     }
-    for path in old_links(tree) {
+    for path in old_links(tree, ETC).into_iter().chain(old_links(tree, ETC_USER)) {
         tree.remove(&path);
     }
     let link = |target: String| (Meta::root(0o777, now), Kind::Symlink(target.into_bytes()));
@@ -90,6 +90,8 @@ pub fn preset(enable: &[String]) -> String {
 }
 
 const ETC: &str = "etc/systemd/system";
+/// Units of people's sessions: none starts by itself (`user-preset/` of the hardened overlay says the same).
+const ETC_USER: &str = "etc/systemd/user";
 const SUFFIXES: [&str; 10] =
     ["service", "socket", "timer", "target", "path", "mount", "automount", "swap", "slice", "scope"];
 
@@ -210,9 +212,9 @@ impl Install {
     }
 }
 
-/// Every link below `/etc/systemd/system` that enabling or masking may have made.
-fn old_links(tree: &Tree) -> Vec<TreePath> {
-    let etc = TreePath::new(ETC).unwrap_or_default();
+/// Every link below a directory of units that enabling or masking may have made.
+fn old_links(tree: &Tree, directory: &str) -> Vec<TreePath> {
+    let etc = TreePath::new(directory).unwrap_or_default();
     let inside = |path: &TreePath| {
         let below: Vec<&[u8]> = path.components().skip(3).collect();
         match below.as_slice() {

@@ -24,27 +24,36 @@ impl TextFile {
 /// `/etc/fstab` (fstab(5)), with both partitions by the ids of this image's table. The boot partition is closed to
 /// everybody but root: who can write it decides what boots.
 pub fn fstab(boot_partuuid: &str, root_partuuid: &str) -> TextFile {
+    // `nofail`: a damaged boot partition must not stop a running device in the emergency shell.
     let text = format!(
-        "# Reason: found by the partition table's id, whatever the disk is called.\n\
-         PARTUUID={root_partuuid} / ext4 defaults,noatime 0 1\n\
-         PARTUUID={boot_partuuid} /boot/firmware vfat defaults,nodev,nosuid,noexec,umask=0077 0 2\n"
+        "# Reason: partitions by the identity of this image; /boot/firmware is nobody's business but root's.\n\
+         PARTUUID={root_partuuid} / ext4 defaults,noatime,errors=remount-ro 0 1\n\
+         PARTUUID={boot_partuuid} /boot/firmware vfat defaults,noatime,nofail,umask=0077,nodev,nosuid,noexec,flush 0 2\n\
+         tmpfs /dev/shm tmpfs nosuid,nodev,noexec 0 0\n"
     );
     TextFile::new("etc/fstab", text)
 }
 
 /// Host name, time zone, locale and keyboard. `/etc/localtime` is a link and returned apart.
 pub fn names(system: &System) -> (Vec<TextFile>, String) {
-    let name = system.hostname.fixed().unwrap_or("hardtack").to_owned();
+    // Until the first boot draws the digits of `%m`, the name does without them.
+    let name = system.hostname.of_device("");
+    let name = match name.trim_matches('-') {
+        "" => "hardtack",
+        name => name,
+    };
     let locale = system.locale.as_str();
     let keyboard = &*system.keyboard;
     let mut files = vec![
         TextFile::new("etc/hostname", format!("{name}\n")),
         TextFile::new(
             "etc/hosts",
-            format!("127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n"),
+            format!(
+                "127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+                 ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+            ),
         ),
-        TextFile::new("etc/timezone", format!("{}\n", system.timezone.as_str())),
-        TextFile::new("etc/locale.conf", format!("LANG={locale}\n")),
+        TextFile::new("etc/default/locale", format!("LANG={locale}\n")),
         TextFile::new(
             "etc/default/keyboard",
             format!(
@@ -62,14 +71,12 @@ pub fn names(system: &System) -> (Vec<TextFile>, String) {
 
 /// `/etc/hardtack/device.conf`: what the first boot chooses from. Lines `KEY=value`, nothing to run.
 pub fn device_settings(system: &System, updates: &Updates) -> TextFile {
-    let mut text = String::from("# Reason: what the first boot draws on each device, and from what.\n");
-    text.push_str(&format!("HOSTNAME_PATTERN={}\n", system.hostname.pattern()));
+    let mut text = String::from(
+        "# Reason: what each device makes of itself at its first boot, read by /usr/lib/hardtack/firstboot.\n",
+    );
+    text.push_str(&format!("HOSTNAME={}\n", system.hostname.pattern()));
     if *updates.reboot {
-        let window = &*updates.window;
-        let time = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
-        // The window's last minute is the one before its end.
-        let last = (window.to + 1439) % 1440;
-        text.push_str(&format!("REBOOT_FROM={}\nREBOOT_UNTIL={}\n", time(window.from), time(last)));
+        text.push_str(&format!("REBOOT_WINDOW={}\n", *updates.window));
     }
     TextFile::new("etc/hardtack/device.conf", text)
 }

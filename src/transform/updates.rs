@@ -10,55 +10,62 @@ const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.pgp";
 /// The deb822 sources (sources.list(5)) for every locked repository, each with the key that signs it; for those beside
 /// Debian the key itself, a pin that lets in only the named packages, and their origin among those that update.
 pub fn apt_files(repositories: &[Repository], extra: &[AptSource], updates: &Updates) -> Vec<TextFile> {
-    let mut debian = String::from(
-        "# Reason: the suites the image was built from; hardtack writes this file from its lock.\n",
-    );
+    let mut debian = String::from("# Reason: the archive this image was built from.\n");
     let mut files = Vec::new();
-    let mut origins = Vec::new();
-    for repository in repositories {
-        let source = extra.iter().find(|source| source.name.as_str() == repository.name);
-        let key = match source {
-            None => DEBIAN_KEYRING.to_owned(),
-            Some(source) => format!("/etc/apt/keyrings/{}.asc", source.name.as_str()),
-        };
-        let stanza = format!(
-            "\nTypes: deb\nURIs: {}\nSuites: {}\nComponents: {}\nSigned-By: {key}\n",
-            repository.url,
-            repository.suite,
-            repository.components.join(" ")
-        );
-        let Some(source) = source else {
-            debian.push_str(&stanza);
+    let mut patterns = String::new();
+    let own = |repository: &&Repository| extra.iter().all(|source| source.name.as_str() != repository.name);
+    // Suites of one archive share a stanza, as Debian's installer writes them.
+    let mut archives: Vec<(&Repository, Vec<&str>)> = Vec::new();
+    for repository in repositories.iter().filter(own) {
+        let same = |one: &Repository| one.url == repository.url && one.components == repository.components;
+        match archives.iter_mut().find(|(one, _)| same(one)) {
+            Some((_, suites)) => suites.push(&repository.suite),
+            None => archives.push((repository, vec![&repository.suite])),
+        }
+    }
+    for (repository, suites) in archives {
+        debian.push_str(&stanza(repository, &suites.join(" "), DEBIAN_KEYRING));
+        debian.push('\n');
+    }
+    files.push(TextFile::new("etc/apt/sources.list.d/debian.sources", debian.trim_end().to_owned() + "\n"));
+    for source in extra {
+        let name = source.name.as_str();
+        let Some(repository) = repositories.iter().find(|repository| repository.name == name) else {
             continue;
         };
-        let name = source.name.as_str();
-        files.push(TextFile::new(
-            format!("etc/apt/sources.list.d/{name}.sources"),
-            format!(
-                "# Reason: the profile names it, for the packages in /etc/apt/preferences.d/{name}.\n{stanza}"
-            ),
-        ));
-        files.push(TextFile::new(
-            format!("etc/apt/keyrings/{name}.asc"),
-            String::from_utf8_lossy(&source.key),
-        ));
-        files.push(TextFile::new(format!("etc/apt/preferences.d/{name}"), pins(source, repository)));
-        origins.push(format!("  \"origin={},label={}\";\n", repository.origin, repository.label));
-    }
-    files.insert(0, TextFile::new("etc/apt/sources.list.d/debian.sources", debian));
-    if !origins.is_empty() {
-        let text = format!(
-            "// Reason: what the profile's own sources bring updates itself too.\nUnattended-Upgrade::Origins-Pattern {{\n{}}};\n",
-            origins.concat()
+        let key = format!("/etc/apt/keyrings/{name}.asc");
+        let why = format!(
+            "# Reason: the profile names it, for the packages in preferences.d/50-hardtack-{name}.\n"
         );
-        files.push(TextFile::new("etc/apt/apt.conf.d/53hardtack-origins", text));
+        let text = why + &stanza(repository, &repository.suite, &key);
+        files.push(TextFile::new(format!("etc/apt/sources.list.d/{name}.sources"), text));
+        files.push(TextFile::new(&key[1..], String::from_utf8_lossy(&source.key)));
+        files.push(TextFile::new(
+            format!("etc/apt/preferences.d/50-hardtack-{name}"),
+            pins(source, repository),
+        ));
+        patterns.push_str(&format!("  \"origin={},label={}\";\n", repository.origin, repository.label));
+    }
+    let mut settings = String::new();
+    if !patterns.is_empty() {
+        settings.push_str(&format!("Unattended-Upgrade::Origins-Pattern {{\n{patterns}}};\n"));
     }
     if !*updates.reboot {
-        let text = "// Reason: the profile says that the device does not restart by itself.\n\
-                    Unattended-Upgrade::Automatic-Reboot \"false\";\n";
-        files.push(TextFile::new("etc/apt/apt.conf.d/54hardtack-reboot", text));
+        settings.push_str("Unattended-Upgrade::Automatic-Reboot \"false\";\n");
+    }
+    if !settings.is_empty() {
+        let why = "// Reason: updates from the sources this profile adds, and whether the device may restart for one.\n";
+        files.push(TextFile::new("etc/apt/apt.conf.d/53hardtack-origins", why.to_owned() + &settings));
     }
     files
+}
+
+fn stanza(repository: &Repository, suites: &str, key: &str) -> String {
+    format!(
+        "Types: deb\nURIs: {}\nSuites: {suites}\nComponents: {}\nSigned-By: {key}\n",
+        repository.url,
+        repository.components.join(" ")
+    )
 }
 
 /// apt_preferences(5): everything from the source's host is refused, the named packages are let in as usual.

@@ -30,6 +30,7 @@ mod hash;
 mod inode;
 mod journal;
 mod raw;
+pub mod read;
 mod resize;
 mod write;
 mod xattr;
