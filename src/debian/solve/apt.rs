@@ -2,8 +2,8 @@
 //!
 //! The walk is not a search. It takes the first alternative that works, remembers which candidates have failed, and
 //! never comes back to a choice it made; what it ends with depends on its order. To get apt's set, the order has to be
-//! apt's: explicitly wanted packages in the order of their names' numbers, the fields of each package in apt's order,
-//! and providers sorted by apt's preferences.
+//! apt's: wanted packages in the order in which they were asked for, the fields of each package in apt's order, and
+//! providers sorted by apt's preferences.
 
 use super::universe::{Dep, NameId, PackageId, Universe};
 use std::cmp::Ordering;
@@ -99,8 +99,6 @@ impl<'a> Marking<'a> {
             self.mark_install(name, false, 0, true);
             names.push(name);
         }
-        names.sort();
-        names.dedup();
         for name in names {
             self.mark_install(name, true, 0, true);
         }
