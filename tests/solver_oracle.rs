@@ -28,7 +28,7 @@ fn compare(text: &str, options: &[&str], wants: &Wants) -> Result<usize, String>
             let found = names(&ours);
             let more: Vec<_> = found.difference(&theirs).cloned().collect();
             let less: Vec<_> = theirs.difference(&found).cloned().collect();
-            if more.is_empty() && less.is_empty() {
+            if more.is_empty() && less.is_empty() && !ours.searched {
                 return Ok(found.len());
             }
             Err(format!(

@@ -179,6 +179,17 @@ pub(super) fn roots(
     Ok(unique)
 }
 
+/// The packages that were asked for from a suite.
+pub(super) fn switched<'w>(
+    universe: &Universe,
+    wants: &'w Wants,
+    candidates: &[Option<PackageId>],
+) -> Vec<(PackageId, &'w str)> {
+    let select =
+        |want: &'w Want| Some((select(universe, wants, candidates, want).ok()?, want.suite.as_deref()?));
+    wants.packages.iter().filter_map(select).collect()
+}
+
 /// The names that must not be there.
 pub(super) fn removed(universe: &Universe, wants: &Wants) -> Vec<NameId> {
     wants.remove.iter().filter_map(|name| universe.number(name)).collect()
