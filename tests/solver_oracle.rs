@@ -28,7 +28,7 @@ fn compare(text: &str, options: &[&str], wants: &Wants) -> Result<usize, String>
             let found = names(&ours);
             let more: Vec<_> = found.difference(&theirs).cloned().collect();
             let less: Vec<_> = theirs.difference(&found).cloned().collect();
-            if more.is_empty() && less.is_empty() {
+            if more.is_empty() && less.is_empty() && !ours.searched {
                 return Ok(found.len());
             }
             Err(format!(
@@ -262,10 +262,9 @@ fn what_apt_refuses_is_refused_with_the_reason() {
     for (text, said) in [
         ("nosuchpackage", "there is no package `nosuchpackage`"),
         ("opnessh-server", "did you mean `openssh-server`?"),
-        ("libssl3", "did you mean"),
+        ("lbssl3t64", "did you mean `libssl3t64`?"),
         ("mail-transport-agent", "`mail-transport-agent` is a virtual package"),
         ("awk", "gawk="),
-        ("python3:any", "this is a system for"),
         ("bash:amd64", "this is a system for `arm64` only"),
         ("bash=1.0", "there is 5."),
         ("bash/sid", "the package is not in that suite; there is 5."),

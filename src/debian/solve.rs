@@ -71,6 +71,7 @@ pub fn solve(universe: &Universe, wants: &Wants) -> Result<Solution, SolveError>
     let candidates = want::candidates(universe, wants);
     let roots = want::roots(universe, wants, &candidates)?;
     let wanted: Vec<PackageId> = roots.iter().map(|&(id, _)| id).collect();
+    let switched = want::switched(universe, wants, &candidates);
 
     let outcome = on_a_deep_stack(|| {
         let mut marking = apt::Marking::new(universe, &candidates, wants.recommends);
@@ -80,7 +81,7 @@ pub fn solve(universe: &Universe, wants: &Wants) -> Result<Solution, SolveError>
         for name in want::removed(universe, wants) {
             marking.hold(name);
         }
-        marking.install(&wanted)
+        marking.install(&wanted, &switched)
     });
     if outcome.broken.is_empty() && outcome.removed.is_empty() {
         return Ok(Solution { packages: reasons(universe, wants, &roots, &outcome.chosen), searched: false });

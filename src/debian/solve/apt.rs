@@ -2,8 +2,8 @@
 //!
 //! The walk is not a search. It takes the first alternative that works, remembers which candidates have failed, and
 //! never comes back to a choice it made; what it ends with depends on its order. To get apt's set, the order has to be
-//! apt's: explicitly wanted packages in the order of their names' numbers, the fields of each package in apt's order,
-//! and providers sorted by apt's preferences.
+//! apt's: wanted packages in the order in which they were asked for, the fields of each package in apt's order, and
+//! providers sorted by apt's preferences.
 
 use super::universe::{Dep, NameId, PackageId, Universe};
 use std::cmp::Ordering;
@@ -88,8 +88,9 @@ impl<'a> Marking<'a> {
         }
     }
 
-    /// Installs what is wanted, exactly these versions.
-    pub fn install(mut self, wanted: &[PackageId]) -> Outcome {
+    /// Installs what is wanted, exactly these versions. `switched` are those that were asked for from a suite: where
+    /// their relations need it, more is taken from there.
+    pub fn install(mut self, wanted: &[PackageId], switched: &[(PackageId, &str)]) -> Outcome {
         let mut names = Vec::with_capacity(wanted.len());
         for &id in wanted {
             let name = self.universe.name_of(id);
@@ -99,13 +100,95 @@ impl<'a> Marking<'a> {
             self.mark_install(name, false, 0, true);
             names.push(name);
         }
-        names.sort();
-        names.dedup();
+        let mut visited = Vec::new();
+        for &(id, suite) in switched {
+            visited.push(id);
+            self.switch(id, suite, &mut visited, 0);
+        }
         for name in names {
             self.mark_install(name, true, 0, true);
         }
         self.drop_garbage();
         self.outcome()
+    }
+
+    /// Makes a version the candidate, and for relations that the candidates do not fulfil, versions of the same suite.
+    /// `false` when some relation stays unfulfilled; what was changed until then stays changed.
+    fn switch(&mut self, id: PackageId, suite: &str, visited: &mut Vec<PackageId>, depth: u32) -> bool {
+        if depth > MAX_DEPTH || visited.len() > MAX_DEPTH as usize {
+            return false;
+        }
+        self.set_candidate(id);
+        let start = visited.len();
+        for group in self.universe.groups(id) {
+            let first = &group[0];
+            if first.kind.is_negative()
+                || !self.is_important(first)
+                || group.iter().any(|dep| self.has_ready_candidate(id, dep))
+            {
+                continue;
+            }
+            let mut fine = false;
+            for dep in group {
+                // Another candidate helps only where a version is asked for.
+                let version = self.universe.condition(id, dep).and_then(|_| {
+                    let versions = self.universe.name(dep.target).versions.iter().copied();
+                    let mut there =
+                        versions.filter(|&id| self.universe.origins(id).any(|origin| origin.is(suite)));
+                    there.next().filter(|&version| self.universe.admits(id, dep, version))
+                });
+                let Some(version) = version else { continue };
+                let before = self.state(dep.target).candidate;
+                let known = |&other: &PackageId| self.universe.name_of(other) == dep.target;
+                fine = before == Some(version) && visited.iter().any(known);
+                if !fine {
+                    visited.push(version);
+                    fine = self.switch(version, suite, visited, depth + 1);
+                    if !fine && dep.or_next {
+                        let state = self.state_mut(dep.target);
+                        (state.candidate, state.seen_candidate) = (before, before);
+                        visited.pop();
+                        continue;
+                    }
+                }
+                break;
+            }
+            if !fine && first.kind.is_critical() {
+                visited.truncate(start);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn set_candidate(&mut self, id: PackageId) {
+        let state = self.state_mut(self.universe.name_of(id));
+        if state.mode == Mode::Install && state.install == state.candidate {
+            state.install = Some(id);
+        }
+        (state.candidate, state.seen_candidate) = (Some(id), Some(id));
+    }
+
+    /// Whether a relation is fulfilled already, or by a candidate all of whose own relations are.
+    fn has_ready_candidate(&self, owner: PackageId, dep: &Dep) -> bool {
+        let target = self.universe.name(dep.target);
+        let state = self.state(dep.target);
+        if state.current.is_some_and(|id| self.universe.admits(owner, dep, id)) {
+            return true;
+        }
+        if self.universe.condition(owner, dep).is_none() && !target.providers.is_empty() {
+            return target.providers.iter().any(|provider| {
+                let id = provider.owner;
+                self.state(self.universe.name_of(id)).candidate == Some(id) && self.is_ready(id)
+            });
+        }
+        state.candidate.is_some_and(|id| self.universe.admits(owner, dep, id) && self.is_ready(id))
+    }
+
+    fn is_ready(&self, id: PackageId) -> bool {
+        self.universe
+            .groups(id)
+            .all(|group| !group[0].kind.is_critical() || group.iter().any(|dep| self.is_fulfilled(id, dep)))
     }
 
     fn outcome(&self) -> Outcome {

@@ -135,17 +135,19 @@ pub(super) fn roots(
             return Err(SolveError::Essential { name: known.text.to_string() });
         }
     }
-    let mut roots: Vec<(PackageId, Why)> = Vec::new();
+    let mut named: Vec<(PackageId, Why)> = Vec::new();
     let mut errors = Vec::new();
     for want in &wants.packages {
         match select(universe, wants, candidates, want) {
-            Ok(id) => roots.push((id, Why::Wanted)),
+            Ok(id) => named.push((id, Why::Wanted)),
             Err(error) => errors.push(error),
         }
     }
     if !errors.is_empty() {
         return Err(SolveError::Wants { errors });
     }
+    // The base comes first, as when a system is made first and filled then.
+    let mut roots: Vec<(PackageId, Why)> = Vec::new();
     for &id in candidates.iter().flatten() {
         let package = universe.package(id);
         let why = if wants.essential && package.essential {
@@ -159,6 +161,7 @@ pub(super) fn roots(
             roots.push((fixed(universe, wants, universe.name_of(id)).unwrap_or(id), why));
         }
     }
+    roots.append(&mut named);
     // A name asked for twice is asked for once; with two versions, the last one counts, as with apt.
     let mut seen = std::collections::BTreeMap::new();
     for &(id, why) in &roots {
@@ -174,6 +177,17 @@ pub(super) fn roots(
         }
     }
     Ok(unique)
+}
+
+/// The packages that were asked for from a suite.
+pub(super) fn switched<'w>(
+    universe: &Universe,
+    wants: &'w Wants,
+    candidates: &[Option<PackageId>],
+) -> Vec<(PackageId, &'w str)> {
+    let select =
+        |want: &'w Want| Some((select(universe, wants, candidates, want).ok()?, want.suite.as_deref()?));
+    wants.packages.iter().filter_map(select).collect()
 }
 
 /// The names that must not be there.
