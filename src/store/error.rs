@@ -34,53 +34,40 @@ pub enum Error {
         free: u64,
     },
     /// The server says there is no such file.
-    #[error("`{label}` is not at {}: the server answered {status}", shown(url))]
+    #[error("`{}` is not at {}: the server answered {status}", asked.label, shown(&asked.url))]
     NotFound {
-        /// What was wanted.
-        label: String,
-        /// The last address asked.
-        url: Url,
+        /// What was asked for, and where.
+        asked: Box<Asked>,
         /// 404 or 410.
         status: u16,
     },
     /// The server answered with an error that trying again does not mend.
-    #[error("cannot get `{label}` from {}: the server answered {status}", shown(url))]
+    #[error("cannot get {asked}: the server answered {status}")]
     Refused {
-        /// What was wanted.
-        label: String,
-        /// The address asked.
-        url: Url,
+        /// What was asked for, and where.
+        asked: Box<Asked>,
         /// The HTTP status.
         status: u16,
     },
     /// The address has a scheme that is not `http`, `https` or `file`.
-    #[error("cannot get `{label}` from {}: the scheme `{}` is not supported", shown(url), url.scheme())]
+    #[error("cannot get {asked}: the scheme `{}` is not supported", asked.url.scheme())]
     Scheme {
-        /// What was wanted.
-        label: String,
-        /// The address.
-        url: Url,
+        /// What was asked for, and where.
+        asked: Box<Asked>,
     },
     /// The server led in circles, or from an encrypted connection to an open one.
-    #[error(
-        "cannot get `{label}` from {}: the server redirects without end or to where hardtack does not follow",
-        shown(url)
-    )]
+    #[error("cannot get {asked}: the server redirects without end or to where hardtack does not follow")]
     Redirects {
-        /// What was wanted.
-        label: String,
-        /// The address asked first.
-        url: Url,
+        /// What was asked for, and where.
+        asked: Box<Asked>,
         /// The HTTP client's account.
         source: reqwest::Error,
     },
     /// The file has another length than the index says.
-    #[error("`{label}` from {} has the wrong size: expected {expected}, found {found}{}", shown(url), portal(*html))]
+    #[error("{asked} has the wrong size: expected {expected}, found {found}{}", portal(*html))]
     Size {
-        /// What was wanted.
-        label: String,
-        /// The address it came from.
-        url: Url,
+        /// What was asked for, and where.
+        asked: Box<Asked>,
         /// From the index.
         expected: Length,
         /// From the server.
@@ -89,12 +76,10 @@ pub enum Error {
         html: bool,
     },
     /// The file has another digest than the index says.
-    #[error("`{label}` from {} has the wrong SHA-256: expected {expected}, found {found}{}", shown(url), portal(*html))]
+    #[error("{asked} has the wrong SHA-256: expected {expected}, found {found}{}", portal(*html))]
     Digest {
-        /// What was wanted.
-        label: String,
-        /// The address it came from.
-        url: Url,
+        /// What was asked for, and where.
+        asked: Box<Asked>,
         /// From the index.
         expected: Sha256,
         /// Of what came.
@@ -103,12 +88,10 @@ pub enum Error {
         html: bool,
     },
     /// No answer, or none that lasted, after every try.
-    #[error("cannot get `{label}` from {} after {tries} tries", shown(url))]
+    #[error("cannot get {asked} after {tries} tries")]
     Unreachable {
-        /// What was wanted.
-        label: String,
-        /// The address asked.
-        url: Url,
+        /// What was asked for, and where.
+        asked: Box<Asked>,
         /// How often.
         tries: u32,
         /// What the last try met.
@@ -155,34 +138,28 @@ pub enum Error {
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),
     /// HTTPS is wanted, and this host has no certificates to judge a server by.
-    #[error("cannot get `{label}` from {}: this host has no CA certificates", shown(url))]
+    #[error("cannot get {asked}: this host has no CA certificates")]
     NoCertificates {
-        /// What was wanted.
-        label: String,
-        /// The address.
-        url: Url,
+        /// What was asked for, and where.
+        asked: Box<Asked>,
         /// What the TLS library said.
         source: Arc<reqwest::Error>,
     },
     /// A release file is not signed by anyone trusted for it.
-    #[error("cannot trust `{label}` from {}", shown(url))]
+    #[error("cannot trust {asked}")]
     Signature {
-        /// The release file.
-        label: String,
-        /// The address it came from.
-        url: Url,
+        /// What was asked for, and where.
+        asked: Box<Asked>,
         /// The verdict.
         source: SignatureError,
     },
     /// The Release file does not list an index that is needed.
-    #[error("the Release file of `{suite}` at {} lists no `{path}`", shown(url))]
+    #[error("the Release file of `{suite}` at {} lists no `{}`", shown(&asked.url), asked.label)]
     Unlisted {
-        /// The archive.
-        url: Url,
+        /// The index, without a compression's ending, and the archive.
+        asked: Box<Asked>,
         /// The suite.
         suite: String,
-        /// The index, without a compression's ending.
-        path: String,
     },
     /// An index does not unpack to what the Release file says.
     #[error("cannot unpack `{label}`: {what}")]
@@ -197,6 +174,33 @@ pub enum Error {
     /// A path that would leave the archive it is in.
     #[error("`{0}` is not a path inside an archive")]
     BadPath(String),
+}
+
+/// A file and one address it was asked from. Shown without the password an address may hold.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// What people call the file.
+    pub label: String,
+    /// Where it was asked for.
+    pub url: Url,
+}
+
+impl Asked {
+    pub(super) fn new(label: &str, url: &Url) -> Box<Self> {
+        Box::new(Self { label: label.to_owned(), url: url.clone() })
+    }
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` from {}", self.label, shown(&self.url))
+    }
 }
 
 /// Why one try failed, where another may help.

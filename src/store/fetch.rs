@@ -1,6 +1,6 @@
 //! Many objects at once: what is missing is downloaded in parallel, checked, and only then put in its place.
 
-use super::error::Error;
+use super::error::{Asked, Error};
 use super::http::{Client, Memory, Sink as _};
 use super::partial::{Claim, Partial};
 use super::{Object, Progress, Stop, Store, Url};
@@ -204,8 +204,8 @@ fn try_address(
         // Put together from several answers, maybe of different files: once more from the start, but only once, or a
         // server that always breaks off and always lies would keep us for ever.
         if !(patched && again) {
-            let (label, url) = (want.label.clone(), url.clone());
-            return Err(Error::Digest { label, url, expected: want.sha256, found, html });
+            let asked = Asked::new(&want.label, url);
+            return Err(Error::Digest { asked, expected: want.sha256, found, html });
         }
         again = false;
     }

@@ -4,7 +4,7 @@
 //! look at the cancellation flag ten times a second however silent the server is, and so that hashing and receiving
 //! overlap. When the writer gives up, the channel closes and the thread ends at its next chunk or timeout.
 
-use super::error::{Error, Length, Trouble};
+use super::error::{Asked, Error, Length, Trouble};
 use super::proxy::Proxies;
 use super::{Progress, Stop};
 use reqwest::blocking::{Client as Http, Request, Response};
@@ -236,12 +236,12 @@ impl Transfer<'_> {
         match self.url.scheme() {
             "file" => self.copy_file(),
             "http" | "https" => self.download(),
-            _ => Err(Error::Scheme { label: self.label.to_owned(), url: self.url.clone() }),
+            _ => Err(Error::Scheme { asked: self.asked() }),
         }
     }
 
     fn copy_file(&mut self) -> Result<Outcome, Error> {
-        let missing = || Error::NotFound { label: self.label.to_owned(), url: self.url.clone(), status: 404 };
+        let missing = || Error::NotFound { asked: self.asked(), status: 404 };
         let path = self.url.to_file_path().map_err(|()| missing())?;
         let mut file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
@@ -271,11 +271,7 @@ impl Transfer<'_> {
         let (status, headers, length) = match self.next(&pieces)? {
             Piece::Head { status, headers, length } => (status, headers, length),
             Piece::NoAnswer(error) if error.is_redirect() => {
-                return Err(Error::Redirects {
-                    label: self.label.to_owned(),
-                    url: self.url.clone(),
-                    source: error,
-                });
+                return Err(Error::Redirects { asked: self.asked(), source: error });
             }
             Piece::NoAnswer(error) if error.is_builder() => return Err(Error::Client(error)),
             Piece::NoAnswer(error) => return Ok(Trouble::Connection(error).into()),
@@ -301,14 +297,14 @@ impl Transfer<'_> {
                 return Ok(Trouble::Status(416).into());
             }
             404 | 410 => {
-                return Err(Error::NotFound { label: self.label.to_owned(), url: self.url.clone(), status });
+                return Err(Error::NotFound { asked: self.asked(), status });
             }
             408 | 425 | 429 | 500 | 502 | 503 | 504 => {
                 let seconds = text(&headers, header::RETRY_AFTER).and_then(|after| after.trim().parse().ok());
                 let pause = seconds.map(Duration::from_secs);
                 return Ok(Outcome::Again { trouble: Trouble::Status(status), pause });
             }
-            _ => return Err(Error::Refused { label: self.label.to_owned(), url: self.url.clone(), status }),
+            _ => return Err(Error::Refused { asked: self.asked(), status }),
         }
         if status == 200 {
             self.sink.remember(self.url, validator(&headers));
@@ -339,11 +335,7 @@ impl Transfer<'_> {
         if self.url.scheme() == "https"
             && let Some(source) = self.client.no_certificates.clone()
         {
-            return Err(Error::NoCertificates {
-                label: self.label.to_owned(),
-                url: self.url.clone(),
-                source,
-            });
+            return Err(Error::NoCertificates { asked: self.asked(), source });
         }
         let mut headers = HeaderMap::new();
         // Some caches compress on the way; the digest is of the file as it is.
@@ -421,17 +413,18 @@ impl Transfer<'_> {
 
     fn wrong_size(&self, found: Length, start: &[u8]) -> Error {
         let html = self.sink.have() == 0 && looks_like_html(start);
-        let (label, url) = (self.label.to_owned(), self.url.clone());
-        Error::Size { label, url, expected: self.sink.length(), found, html }
+        Error::Size { asked: self.asked(), expected: self.sink.length(), found, html }
+    }
+
+    fn asked(&self) -> Box<Asked> {
+        Asked::new(self.label, self.url)
     }
 
     fn give_up(&self, tries: u32, trouble: Trouble) -> Error {
         match trouble {
             // The server ends the file in order, again and again: it has another one.
             Trouble::Short { found, .. } => self.wrong_size(Length::Exactly(found), &[]),
-            source => {
-                Error::Unreachable { label: self.label.to_owned(), url: self.url.clone(), tries, source }
-            }
+            source => Error::Unreachable { asked: self.asked(), tries, source },
         }
     }
 }

@@ -30,7 +30,7 @@ pub mod signature;
 mod source_entries;
 pub mod sources;
 
-pub use error::{Error, Length, Trouble};
+pub use error::{Asked, Error, Length, Trouble};
 pub use fetch::{JOBS, Wanted};
 pub use http::{Client, Patience};
 pub use proxy::Proxies;

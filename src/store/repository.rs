@@ -3,7 +3,7 @@
 //! What a release file *says* is `debian::index`'s business; here are only addresses, digests and signatures. Offline,
 //! the release file that was last verified is taken from the store and verified again.
 
-use super::error::Error;
+use super::error::{Asked, Error};
 use super::fetch::Wanted;
 use super::signature::{Keyring, MAX_RELEASE, MAX_SIGNATURE, SignatureError, Verified};
 use super::{Object, Progress, Store, Url, shown};
@@ -65,7 +65,7 @@ pub struct IndexRequest<'a> {
 impl Repository<'_> {
     /// Gets the release file of a suite and verifies it: `InRelease`, or `Release` with `Release.gpg` where there is none.
     pub fn fetch_release(&self, base: &Url, suite: &str, keys: &Keyring) -> Result<VerifiedRelease, Error> {
-        let url = |name: &str| url_of(base, &format!("{}/{name}", suite_directory(suite)));
+        let url = |name: &str| url_of(base, &in_suite(suite, name));
         let (signed, plain, beside) = (url("InRelease")?, url("Release")?, url("Release.gpg")?);
         if self.store.is_offline() {
             return match self.recall(&signed) {
@@ -104,9 +104,8 @@ impl Repository<'_> {
             })
             .collect::<Result<_, _>>()?;
         let mut failure = Error::Unlisted {
-            url: request.base.clone(),
+            asked: Asked::new(request.path, request.base),
             suite: request.suite.to_owned(),
-            path: request.path.to_owned(),
         };
         // Debian lists all three and keeps two: the next is worth a try only when one is not there.
         for (codec, wanted) in &packed {
@@ -172,7 +171,7 @@ impl Repository<'_> {
     ) -> Result<VerifiedRelease, Error> {
         let label = format!("{suite} {}", url.path().rsplit('/').next().unwrap_or_default());
         let Verified { payload, signer, signed_at, .. } =
-            verified.map_err(|source| Error::Signature { label: label.clone(), url: url.clone(), source })?;
+            verified.map_err(|source| Error::Signature { asked: Asked::new(&label, url), source })?;
         let object = self.store.remember(url.as_str(), &label, file)?;
         Ok(VerifiedRelease { payload, signer, signed_at, object })
     }
@@ -193,13 +192,12 @@ impl Repository<'_> {
 impl IndexRequest<'_> {
     /// By digest first: that address never changes its content, while the plain one may be replaced at any moment.
     fn wanted(&self, path: &str, sha256: Sha256, size: u64) -> Result<Wanted, Error> {
-        let directory = suite_directory(self.suite);
         let mut urls = Vec::new();
         if self.by_hash {
             let folder = path.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
-            urls.push(url_of(self.base, &format!("{directory}/{folder}by-hash/SHA256/{sha256}"))?);
+            urls.push(url_of(self.base, &in_suite(self.suite, &format!("{folder}by-hash/SHA256/{sha256}")))?);
         }
-        urls.push(url_of(self.base, &format!("{directory}/{path}"))?);
+        urls.push(url_of(self.base, &in_suite(self.suite, path))?);
         Ok(Wanted { urls, sha256, size, label: format!("{} {path}", self.suite) })
     }
 }
@@ -221,11 +219,13 @@ pub fn url_of(base: &Url, path: &str) -> Result<Url, Error> {
     Ok(url)
 }
 
-/// A suite lies below `dists/`; one that ends in `/` is the path of a flat repository itself (sources.list(5)).
-fn suite_directory(suite: &str) -> String {
+/// A suite lies below `dists/`; one that ends in `/` is the path of a flat repository itself, `./` at its top
+/// (sources.list(5)).
+fn in_suite(suite: &str, name: &str) -> String {
     match suite.strip_suffix('/') {
-        Some(path) => path.to_owned(),
-        None => format!("dists/{suite}"),
+        Some("" | ".") => name.to_owned(),
+        Some(path) => format!("{}/{name}", path.trim_start_matches("./")),
+        None => format!("dists/{suite}/{name}"),
     }
 }
 

@@ -224,6 +224,24 @@ fn several_indexes_come_at_once_and_in_order() {
 }
 
 #[test]
+fn flat_repositories_have_their_release_file_at_their_path() {
+    let cert = key(10, 100);
+    let signed = clear_signed(&cert, TEXT.as_bytes());
+    let all = ["/top/InRelease", "/top/flat/arm64/InRelease"].map(|path| (path.to_owned(), signed.clone()));
+    let server = serve(&Arc::new(Mutex::new(BTreeMap::from(all))));
+    let bench = Bench::new();
+    let store = bench.store();
+    let repository = Repository { store: &store, now: now(), progress: &(), cancel: &bench.cancel };
+    for suite in ["./", "/", "flat/arm64/", "./flat/arm64/"] {
+        repository.fetch_release(&server.url("top"), suite, &keyring(&[&cert])).unwrap();
+    }
+    assert!(matches!(
+        repository.fetch_release(&server.url("top"), "../x/", &keyring(&[&cert])),
+        Err(Error::BadPath(_))
+    ));
+}
+
+#[test]
 fn addresses_are_joined_without_leaving_the_archive() {
     let base = "http://mirror.example/debian/".parse().unwrap();
     let joined = |path: &str| url_of(&base, path).map(|url| url.to_string());

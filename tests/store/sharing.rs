@@ -152,3 +152,29 @@ fn who_waits_can_be_stopped_and_takes_over_when_the_first_gives_up() {
     });
     assert_eq!(server.requests()[1].from(), Some(200_000));
 }
+
+#[test]
+fn who_waits_starts_afresh_when_the_first_gives_up_with_nothing() {
+    let body = bytes(35, LEN);
+    let served = body.clone();
+    let server = Server::start(move |request| {
+        let answer = Answer::file(request, &served, None);
+        if request.nth == 0 { answer.stall(0) } else { answer }
+    });
+    let list = [wanted(&[server.url("x")], &body)];
+    let bench = Bench::new();
+    let first = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let stopped = scope.spawn(|| bench.store().fetch(&list, 1, &(), &first));
+        let start = Instant::now();
+        while server.requests().is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let second = scope.spawn(|| bench.store().fetch(&list, 1, &(), &bench.cancel));
+        std::thread::sleep(Duration::from_millis(100));
+        first.store(true, Ordering::Relaxed);
+        assert!(matches!(stopped.join().unwrap(), Err(Error::Cancelled)));
+        second.join().unwrap().unwrap()[0].verify().unwrap();
+    });
+}

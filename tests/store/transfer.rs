@@ -304,6 +304,15 @@ fn nobody_at_home_is_said_with_the_cause() {
 }
 
 #[test]
+fn a_server_that_does_not_speak_tls_is_an_error_like_any_other() {
+    let server = Server::start(|_| Answer::ok("abc"));
+    let mut url = server.url("x");
+    url.set_scheme("https").unwrap();
+    let error = Bench::new().fetch(&[wanted(&[url], b"abc")]).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. } | Error::NoCertificates { .. }), "{error:?}");
+}
+
+#[test]
 fn requests_go_through_the_proxy_with_its_password_which_no_message_shows() {
     let body = bytes(20, 5000);
     let served = body.clone();
@@ -314,7 +323,7 @@ fn requests_go_through_the_proxy_with_its_password_which_no_message_shows() {
     let mut bench = Bench::new();
     bench.proxies = Proxies::through(address);
     let url: Url = "http://me:hidden@mirror.example/debian/x".parse().unwrap();
-    bench.fetch(&[wanted(&[url.clone()], &body)]).unwrap();
+    bench.fetch(&[wanted(std::slice::from_ref(&url), &body)]).unwrap();
     assert_eq!(proxy.targets(), ["http://mirror.example/debian/x"]);
     // user:secret and me:hidden in base64.
     assert_eq!(proxy.requests()[0].header("proxy-authorization"), Some("Basic dXNlcjpzZWNyZXQ="));
@@ -331,10 +340,16 @@ fn files_of_this_machine_are_copied_by_the_same_rules() {
     std::fs::write(&path, &body).unwrap();
     let url = Url::from_file_path(&path).unwrap();
     let bench = Bench::new();
-    let object = bench.fetch(&[wanted(&[url.clone()], &body)]).unwrap().remove(0);
+    let object = bench.fetch(&[wanted(std::slice::from_ref(&url), &body)]).unwrap().remove(0);
     object.verify().unwrap();
-    assert!(matches!(bench.fetch(&[wanted(&[url.clone()], &body[1..])]), Err(Error::Size { .. })));
-    assert!(matches!(bench.fetch(&[wanted(&[url.clone()], &bytes(22, LEN))]), Err(Error::Digest { .. })));
+    assert!(matches!(
+        bench.fetch(&[wanted(std::slice::from_ref(&url), &body[1..])]),
+        Err(Error::Size { .. })
+    ));
+    assert!(matches!(
+        bench.fetch(&[wanted(std::slice::from_ref(&url), &bytes(22, LEN))]),
+        Err(Error::Digest { .. })
+    ));
     assert!(matches!(bench.fetch(&[wanted(&[url], &bytes(22, LEN + 1))]), Err(Error::Size { .. })));
     let gone = Url::from_file_path(directory.path().join("gone")).unwrap();
     assert!(matches!(bench.fetch(&[wanted(&[gone], b"abc")]), Err(Error::NotFound { .. })));

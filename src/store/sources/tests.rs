@@ -123,3 +123,88 @@ fn passwords_in_addresses_are_not_shown() {
     let error = discover(root(&[("etc/apt/sources.list", text)]).path()).unwrap_err();
     assert!(!error.to_string().contains("secret"), "{error}");
 }
+
+/// What apt itself says, run on a root directory.
+#[expect(clippy::disallowed_methods, reason = "the judge is another program")]
+fn apt(root: &Path, program: &str, arguments: &[&str]) -> String {
+    let config = root.join("config-of-the-test");
+    fs::write(&config, format!("Dir \"{}\";", root.display())).unwrap();
+    for directory in
+        ["var/lib/apt/lists/partial", "var/lib/dpkg", "etc/apt/apt.conf.d", "etc/apt/preferences.d"]
+    {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
+    let run = std::process::Command::new(program).args(arguments).env("APT_CONFIG", &config).output();
+    let run = run.expect("install apt");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    String::from_utf8(run.stdout).unwrap()
+}
+
+#[test]
+fn apt_sees_the_same_entries() {
+    let deb822 = "# head\n\nTypes: deb deb-src\n# inside\nURIs: http://a.example/debian http://b.example/debian/\n\
+        Suites: trixie\n trixie-updates\nComponents: main contrib\nsigned-by: /k.gpg\n\n\
+        Types: deb\nURIs: http://c.example/debian\nSuites: sid\nComponents: main\nEnabled: no\n\n \n\
+        Types:deb\nUris:http://d.example/debian\nSuites:sid\nComponents:main\nEnabled: yes\n\n\
+        Types: deb-src\nURIs: http://e.example/debian\nSuites: sid\nComponents: main\n\n\
+        Types: deb\nURIs: http://f.example/debian\nSuites: ./\n";
+    let list = "deb http://g.example/debian bookworm main # x\n#deb http://h.example/debian sid main\n\
+        deb-src http://i.example/debian sid main\n  deb [arch=amd64]  http://j.example/debian\tsid main\n\
+        deb [ signed-by=/k.gpg  lang=none ] http://k.example/debian/ sid main contrib\n\
+        deb http://l.example/flat packages/\n\n";
+    let files = [
+        ("etc/apt/sources.list", list),
+        ("etc/apt/sources.list.d/x.sources", deb822),
+        ("etc/apt/sources.list.d/y.list.off", "deb http://m.example/debian sid main\n"),
+        ("etc/apt/sources.list.d/.z.list", "deb http://n.example/debian sid main\n"),
+        ("etc/apt/sources.list.d/0.list", "deb http://o.example/debian sid main\n"),
+    ];
+    let root = root(&files);
+    let format = "$(REPO_URI)|$(RELEASE)";
+    let arguments = ["indextargets", "--no-release-info", "--format", format, "Created-By: Packages"];
+    let mut theirs: Vec<String> =
+        apt(root.path(), "apt-get", &arguments).lines().map(str::to_owned).collect();
+    theirs.sort();
+    theirs.dedup();
+    let ours = entries(root.path(), &mut Vec::new());
+    let mut ours: Vec<String> =
+        ours.iter().map(|entry| format!("{}/|{}", entry.uri.trim_end_matches('/'), entry.suite)).collect();
+    ours.sort();
+    ours.dedup();
+    assert_eq!(ours, theirs);
+    assert_eq!(ours.len(), 11);
+}
+
+#[test]
+fn apt_reads_the_same_proxies() {
+    let files = [
+        (
+            "etc/apt/apt.conf.d/10a",
+            "Acquire { http { Proxy \"http://a.example:1/\"; }; }; // end\nAPT::Foo { \"x\"; \"y\"; };",
+        ),
+        (
+            "etc/apt/apt.conf.d/20b.conf",
+            "#clear Acquire::http::Proxy;\nacquire::HTTP::proxy::h.example \"DIRECT\";",
+        ),
+        (
+            "etc/apt/apt.conf.d/30c",
+            "Acquire::https\n{\n  # why\n  Proxy \"http://b.example\"; /* not this: } */\n}\n",
+        ),
+        ("etc/apt/apt.conf.d/40d.orig", "Acquire::http::Proxy \"http://c.example\";"),
+        (
+            "etc/apt/apt.conf",
+            "Acquire::http::Proxy \"http://d.example:3142\"; Acquire::ftp::Proxy \"http://e.example\";",
+        ),
+    ];
+    // All of them, and then without the last, where the order tells.
+    for files in [&files[..], &files[..4], &files[..1]] {
+        let root = root(files);
+        let conf = apt_conf(root.path());
+        for name in ["Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::http::Proxy::h.example"] {
+            let theirs = apt(root.path(), "apt-config", &["shell", "x", name]);
+            let theirs = theirs.trim().strip_prefix("x='").map_or("", |value| value.trim_end_matches('\''));
+            assert_eq!(conf.value(&name.to_ascii_lowercase()).unwrap_or_default(), theirs, "{name}");
+        }
+    }
+}
