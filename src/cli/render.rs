@@ -87,6 +87,8 @@ impl Render {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)
             .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| width(cell)).max().unwrap_or(0))
+            // One long sentence must not push every other row's end off the screen.
+            .map(|width| width.min(76))
             .collect();
         for row in rows {
             let mut line = " ".repeat(indent);
@@ -99,7 +101,7 @@ impl Render {
                     let style = styles.get(at).copied().flatten();
                     line.push_str(&paint(style.filter(|_| self.style_out), cell));
                 }
-                owed += widths[at] - width(cell) + 2;
+                owed += widths[at].saturating_sub(width(cell)) + 2;
             }
             self.line(line)?;
         }

@@ -82,7 +82,7 @@ pub(super) fn read(document: &mut Section<'_>) -> Vec<Account> {
 
 fn read_account(name: Sourced<String>, section: &mut Section<'_>) -> Account {
     let report = section.report();
-    check_new_name(&name, "account", report);
+    check_new_name(&name, "an account", report);
     section.refuse(
         &PASSWORDS,
         "a profile never holds a password, nor its hash",
@@ -107,7 +107,7 @@ fn read_account(name: Sourced<String>, section: &mut Section<'_>) -> Account {
 /// Reads `[groups]`.
 pub(super) fn read_groups(document: &mut Section<'_>) -> Vec<Group> {
     let read = |(name, mut section): (Sourced<String>, Section<'_>)| {
-        check_new_name(&name, "group", section.report());
+        check_new_name(&name, "a group", section.report());
         Group { name, system: section.flag("system").unwrap_or(Sourced::default_value(true)) }
     };
     document.named("groups").into_iter().map(read).collect()
@@ -115,12 +115,9 @@ pub(super) fn read_groups(document: &mut Section<'_>) -> Vec<Group> {
 
 fn check_new_name(name: &Sourced<String>, what: &str, report: &Report) {
     if let Err(problem) = check_account_name(name) {
-        report.add(
-            Diagnostic::new(format!("bad name of an {what}").replace("an group", "a group"))
-                .mark_origin(name.origin(), problem),
-        );
+        report.add(Diagnostic::new(format!("bad name of {what}")).mark_origin(name.origin(), problem));
     }
-    if what == "account"
+    if what == "an account"
         && let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == name.as_str())
     {
         let one = Diagnostic::new(format!("a profile makes no account called `{}`", **name));

@@ -1,6 +1,6 @@
 //! Where the image starts: the Debian archive, which suites of it, and other apt sources beside it.
 
-use super::compose::read_text;
+use super::compose::{below, read_text, reason};
 use super::diagnostics::{Diagnostic, Report};
 use super::section::{Section, or};
 use super::source::{Home, Sourced};
@@ -170,7 +170,10 @@ fn read_key(
         };
         match super::overlay::open(&path).and_then(|(content, _)| content.read_to_vec(1 << 20)) {
             Err(error) => {
-                return bad(format!("cannot read it: {error}"), "the path is relative to this file");
+                return bad(
+                    format!("cannot read it: {}", reason(&error)),
+                    "the path is relative to this file",
+                );
             }
             Ok(bytes) if Sha256::of(&bytes) != **digest => {
                 let found = format!("the file's digest is {}", Sha256::of(&bytes));
@@ -195,7 +198,7 @@ fn read_key(
 /// The path that a relative path in a profile means.
 pub(super) fn beside(text: &Sourced<String>) -> Result<std::path::PathBuf, String> {
     match text.origin().place().map(|place| place.source().home()) {
-        Some(Home::Directory(home)) => Ok(home.join(text.as_str())),
+        Some(Home::Directory(home)) => Ok(below(home, text)),
         _ => Err("a shipped profile has no files beside it".into()),
     }
 }

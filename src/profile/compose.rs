@@ -9,7 +9,7 @@ use super::section::Section;
 use super::shipped;
 use super::source::{Home, Place, Source, Sourced};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -158,11 +158,22 @@ impl Located {
     }
 }
 
+/// A relative path below a directory, without the `./` that would only be in the way when it is shown.
+pub(super) fn below(home: &Path, path: &str) -> PathBuf {
+    home.join(path).components().collect()
+}
+
+/// Why a file could not be read, without the number that `io::Error` adds for programmers.
+pub(super) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map(|(words, _)| words.to_owned()).unwrap_or(text)
+}
+
 /// Reads a text of bounded length.
 pub(super) fn read_text(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    file.take(MAX_TEXT + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    let file = File::open(path).map_err(|error| reason(&error))?;
+    file.take(MAX_TEXT + 1).read_to_end(&mut bytes).map_err(|error| reason(&error))?;
     if bytes.len() as u64 > MAX_TEXT {
         return Err(format!("it is longer than {} KiB, which no profile is", MAX_TEXT >> 10));
     }
@@ -193,7 +204,7 @@ fn locate(text: &str, named_in: Option<(&Sourced<String>, &Home)>) -> Result<Loc
     match named_in {
         None => Ok(Located::File { path: PathBuf::from(text), asked: None }),
         Some((word, Home::Directory(home))) => {
-            Ok(Located::File { path: home.join(text), asked: word.origin().place().cloned() })
+            Ok(Located::File { path: below(home, text), asked: word.origin().place().cloned() })
         }
         Some((_, Home::Shipped)) => {
             Err(mark(Diagnostic::new("a shipped profile can only extend a shipped profile"), "").into())
@@ -285,7 +296,8 @@ impl Merger<'_> {
                 continue;
             };
             let (taken, wanted) = match word.strip_prefix('-') {
-                Some(rest) if !rest.is_empty() => (true, identity(path, rest)),
+                // A private key begins with dashes too; that it has no business here is said elsewhere.
+                Some(rest) if !rest.is_empty() && !rest.starts_with("----") => (true, identity(path, rest)),
                 _ => (false, identity(path, word)),
             };
             let same = |(_, node): &(bool, Node)| matches!(&node.value, Value::Text(other) if identity(path, other) == wanted);

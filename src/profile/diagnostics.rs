@@ -21,6 +21,16 @@ impl Diagnostic {
         Self { title: title.into(), marks: Vec::new(), hint: None }
     }
 
+    /// A value that is no good. The problem is a few words to write beside it, and may go on with a hint on its next
+    /// line.
+    pub(super) fn of_value(title: impl Into<String>, origin: &Origin, problem: &str) -> Self {
+        let (label, hint) = match problem.split_once('\n') {
+            Some((label, hint)) => (label, Some(hint.to_owned())),
+            None => (problem, None),
+        };
+        Self::new(title).mark_origin(origin, label).maybe_hint(hint)
+    }
+
     /// Underlines a place and writes a few words beside it. The first mark is what is wrong, later ones explain.
     pub fn mark(mut self, place: &Place, label: impl Into<String>) -> Self {
         self.marks.push((place.clone(), label.into()));
@@ -150,6 +160,11 @@ impl Report {
         self.keys.borrow().clone()
     }
 
+    /// How many findings there are so far.
+    pub fn count(&self) -> usize {
+        self.found.borrow().len()
+    }
+
     /// Whether nothing was found so far.
     pub fn is_clean(&self) -> bool {
         self.found.borrow().is_empty()
@@ -175,17 +190,13 @@ impl Report {
     }
 }
 
-/// `did you mean …?` when one of `known` is close to `word`: a slip or two, counting swapped neighbours as one.
+/// `did you mean …?` when one of `known` is close to `word`: a slip for every three letters, counting swapped neighbours as one.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     // Words are compared letter by letter: bound the work for hostile input.
     if word.len() > 100 {
         return None;
     }
-    let allowed = match word.chars().count() {
-        0..=3 => 1,
-        4..=7 => 2,
-        _ => 3,
-    };
+    let allowed = word.chars().count().max(3) / 3;
     let lower = word.to_lowercase();
     let near = known.into_iter().filter(|other| other.len() <= 100 && *other != word);
     let near = near.map(|other| (distance(&lower, &other.to_lowercase()), other));

@@ -1,6 +1,7 @@
 //! What a profile adds by itself: single files, and scripts that run in the sandbox.
 
 use super::base::{beside, check_file_name, text_beside};
+use super::compose::reason;
 use super::diagnostics::Diagnostic;
 use super::ownership::{Ownership, read_image_path};
 use super::section::Section;
@@ -50,20 +51,19 @@ fn read_file(name: &Sourced<String>, section: &mut Section<'_>) -> Option<ExtraF
     let path = match read_image_path(name) {
         Ok(path) => Some(name.with(path)),
         Err(problem) => {
-            let (label, hint) = problem.split_once('\n').unwrap_or((&problem, ""));
-            let one = Diagnostic::new(format!("bad path `{}`", name.escape_debug()))
-                .mark_origin(name.origin(), label);
-            report.add(one.maybe_hint((!hint.is_empty()).then(|| hint.to_owned())));
+            let title = format!("bad path `{}`", name.escape_debug());
+            report.add(Diagnostic::of_value(title, name.origin(), &problem));
             None
         }
     };
     let written = section.text("content");
     let source = section.line("source");
+    let mut ownership = Ownership::read(section, Ownership::root(0o644));
     let found = match one_of(section, written, source)? {
         Written::Here(text) => (Content::inline(text.into_value()), false),
         Written::Beside(source) => {
             let opened = beside(&source).and_then(|path| {
-                super::overlay::open(&path).map_err(|error| format!("cannot read it: {error}"))
+                super::overlay::open(&path).map_err(|error| format!("cannot read it: {}", reason(&error)))
             });
             match opened {
                 Ok(found) => found,
@@ -75,7 +75,9 @@ fn read_file(name: &Sourced<String>, section: &mut Section<'_>) -> Option<ExtraF
         }
     };
     let (content, executable) = found;
-    let ownership = Ownership::read(section, Ownership::root(if executable { 0o755 } else { 0o644 }));
+    if executable && !section.was_written("mode") {
+        ownership.mode = 0o755;
+    }
     Some(ExtraFile { path: path?, content, ownership })
 }
 

@@ -199,8 +199,8 @@ fn read_country(text: &str) -> Result<String, String> {
     }
     let upper = text.to_ascii_uppercase();
     match upper.as_str() {
-        _ if upper != text => Err(format!("must be in capitals\ndid you mean `{upper}`?")),
         "UK" => Err("no such country in ISO 3166\ndid you mean `GB`?".into()),
+        _ if upper != text => Err(format!("must be in capitals\ndid you mean `{upper}`?")),
         _ => Ok(upper),
     }
 }

@@ -52,8 +52,14 @@ impl Value {
 /// Reads a document as far as it can be read; what cannot is reported.
 pub(super) fn parse(source: &Arc<Source>, report: &Report) -> Vec<Field> {
     let (document, errors) = DeTable::parse_recoverable(source.text());
+    let mut lines = Vec::new();
     for error in &errors {
         let place = source.place(error.span().unwrap_or(0..0));
+        // Past the first error of a line, and a few lines on, the parser mostly finds echoes of what it found before.
+        if lines.len() == 3 || lines.contains(&place.line()) {
+            continue;
+        }
+        lines.push(place.line());
         report.add(Diagnostic::new("this is not TOML").mark(&place, first_line(error.message())));
     }
     // What recovery makes of a broken document is a guess; judging the guess would only add noise.

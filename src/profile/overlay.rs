@@ -3,7 +3,7 @@
 //! What is read is a person's own directory, but it may come out of somebody's archive: links in it are taken as
 //! links and never followed, and whatever is not a file, a link or a directory is refused.
 
-use super::compose::read_text;
+use super::compose::{read_text, reason};
 use super::diagnostics::{Diagnostic, Diagnostics, Report, did_you_mean};
 use super::node::{self, Value};
 use super::ownership::{Ownership, check_target, read_image_path};
@@ -183,7 +183,11 @@ impl Overlay {
                     OverlayKind::File(content, Ownership::root(if executable { 0o755 } else { 0o644 }))
                 }
             };
-            let entry = OverlayEntry { path: path.clone(), kind, reason: None, origin: Origin::Default };
+            let reason = match &kind {
+                OverlayKind::File(content, _) => own_reason(content),
+                _ => None,
+            };
+            let entry = OverlayEntry { path: path.clone(), kind, reason, origin: Origin::Default };
             entries.insert(path, entry);
         }
         let fields = node::parse(source, &report);
@@ -242,7 +246,7 @@ fn read_files(manifest: &mut Section<'_>, entries: &mut Entries, report: &Report
                         one.mark_origin(name.origin(), "").hint("directories belong into `[directories]`"),
                     );
                 }
-                entry.reason = reason;
+                entry.reason = reason.or_else(|| entry.reason.take());
                 entry.origin = name.origin().clone();
             }
             None => {
@@ -305,10 +309,8 @@ fn image_path(name: &Sourced<String>, report: &Report) -> Option<TreePath> {
     match read_image_path(name) {
         Ok(path) => Some(path),
         Err(problem) => {
-            let (label, hint) = problem.split_once('\n').unwrap_or((&problem, ""));
-            let hint = (!hint.is_empty()).then(|| hint.to_owned());
-            let one = Diagnostic::new(format!("bad path `{}`", name.escape_debug()));
-            report.add(one.mark_origin(name.origin(), label).maybe_hint(hint));
+            let title = format!("bad path `{}`", name.escape_debug());
+            report.add(Diagnostic::of_value(title, name.origin(), &problem));
             None
         }
     }
@@ -334,7 +336,32 @@ fn insert(entries: &mut Entries, entry: OverlayEntry, report: &Report) {
 }
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(format!("cannot {what} {}: {error}", path.display()))
+    Diagnostic::new(format!("cannot {what} {}: {}", path.display(), reason(error)))
+}
+
+/// What a text file says itself, in a comment near its top: the first sentence after `Reason:`.
+fn own_reason(content: &Content) -> Option<String> {
+    let mut head = vec![0; usize::try_from(content.len().min(1024)).ok()?];
+    content.read_exact_at(&mut head, 0).ok()?;
+    let head = String::from_utf8_lossy(&head);
+    let (before, reason) = head.split_once("Reason: ")?;
+    if before.contains('\0') || before.lines().count() > 5 {
+        return None;
+    }
+    let mut text = String::new();
+    for line in reason.lines() {
+        let words = line.trim_start_matches(['#', '/', ';', ' ', '\t']).trim_end();
+        // The comment ends where a line begins otherwise than the first one did.
+        let comment = text.is_empty() || line.starts_with(['#', ';']) || line.starts_with("//");
+        if words.is_empty() || !comment {
+            break;
+        }
+        text.push_str(if text.is_empty() { "" } else { " " });
+        text.push_str(words);
+    }
+    let end = text.find(". ").unwrap_or(text.trim_end_matches('.').len());
+    let text: String = text[..end].chars().filter(|c| !c.is_control()).take(200).collect();
+    (!text.is_empty()).then_some(text)
 }
 
 /// Lists a directory without following a link.

@@ -55,7 +55,18 @@ pub enum Scope {
 }
 
 impl Scope {
-    pub(super) const WORDS: [(&'static str, Self); 2] = [("lan", Self::Lan), ("any", Self::Any)];
+    const WORDS: [(&'static str, Self); 2] = [("lan", Self::Lan), ("any", Self::Any)];
+
+    /// Reads the word in profiles.
+    pub(super) fn read(text: &str) -> Result<Self, String> {
+        // The nearest word to `wan` would be `lan`, which is the opposite.
+        match text {
+            "wan" | "all" | "world" | "public" | "internet" => {
+                Err("must be `lan` or `any`\ndid you mean `any`?".into())
+            }
+            text => choose(text, &Self::WORDS),
+        }
+    }
 
     /// The word in profiles.
     pub fn word(self) -> &'static str {
@@ -104,7 +115,7 @@ fn read_port(name: Sourced<String>, section: &mut Section<'_>) -> Vec<Port> {
     }
     let range = read_range(section);
     let protocols = read_protocols(section);
-    let scope = section.choice("scope", &Scope::WORDS);
+    let scope = section.parsed("scope", Scope::read);
     let description = section.line("description").map(Sourced::into_value).unwrap_or_default();
     for (key, hint) in [
         ("port", "say which: `port = 443`, or a range: `port = \"6000-6010\"`"),
@@ -175,10 +186,8 @@ fn read_protocols(section: &mut Section<'_>) -> Vec<Protocol> {
         match read {
             Ok(protocol) => protocols.push(protocol),
             Err(problem) => {
-                let (label, hint) = problem.split_once('\n').unwrap_or((&problem, ""));
-                let one = Diagnostic::new(format!("bad value for `{}`", section.name("protocol")));
-                let hint = (!hint.is_empty()).then(|| hint.to_owned());
-                section.report().add(one.mark(&item.place, label).maybe_hint(hint));
+                let title = format!("bad value for `{}`", section.name("protocol"));
+                section.report().add(Diagnostic::of_value(title, &item.place.into(), &problem));
             }
         }
     }

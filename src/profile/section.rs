@@ -133,9 +133,8 @@ impl<'r> Section<'r> {
         match read(text) {
             Ok(value) => Some(text.with(value)),
             Err(problem) => {
-                let (label, hint) = split_hint(&problem);
                 let title = format!("bad value for `{}`", self.name(key));
-                self.report.add(Diagnostic::new(title).mark_origin(text.origin(), label).maybe_hint(hint));
+                self.report.add(Diagnostic::of_value(title, text.origin(), &problem));
                 None
             }
         }
@@ -291,14 +290,6 @@ pub(super) fn or(words: &[String]) -> String {
         [] => String::new(),
         [one] => one.clone(),
         [most @ .., last] => format!("{} or {last}", most.join(", ")),
-    }
-}
-
-/// A problem is a label, and may go on with a hint on the next line.
-fn split_hint(problem: &str) -> (&str, Option<String>) {
-    match problem.split_once('\n') {
-        Some((label, hint)) => (label, Some(hint.to_owned())),
-        None => (problem, None),
     }
 }
 

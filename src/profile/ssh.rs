@@ -22,9 +22,11 @@ impl Ssh {
     pub(super) fn read(document: &mut Section<'_>) -> Option<Sourced<Self>> {
         let (given, mut section) = document.table("ssh");
         let report = document.report();
+        let found = report.count();
         let authorized_keys =
             section.list("authorized_keys", |text| check_key(text).map(|()| text.trim().to_owned()));
-        let scope = section.choice("scope", &Scope::WORDS);
+        let keys_found = report.count();
+        let scope = section.parsed("scope", Scope::read);
         let user = section.parsed("user", |text| match text {
             "root" => Err("nobody logs in as root; take a name of your own and `sudo`".into()),
             "pi" => Err("it is the first name that everybody tries; take another".into()),
@@ -38,14 +40,13 @@ impl Ssh {
         if !given {
             return None;
         }
-        if authorized_keys.is_empty() {
+        // Keys that are there and no good have been reported.
+        if authorized_keys.is_empty() && keys_found == found {
             let one = Diagnostic::new("`[ssh]` without a key would let nobody in");
             let one = one.mark(section.place(), "");
-            if !section.was_written("authorized_keys") || report.is_clean() {
-                report.add(one.hint(
-                    "add `authorized_keys = [\"ssh-ed25519 AAAA… you@example\"]`, or leave `[ssh]` out",
-                ));
-            }
+            report.add(
+                one.hint("add `authorized_keys = [\"ssh-ed25519 AAAA… you@example\"]`, or leave `[ssh]` out"),
+            );
         }
         let ssh = Self {
             user: user.unwrap_or(Sourced::default_value("admin".into())),

@@ -22,7 +22,7 @@ impl System {
     /// Reads `[system]`. Without a host name, a device is called after its profile and itself.
     pub(super) fn read(section: &mut Section<'_>, profile: &str) -> Self {
         let default = |pattern: &str| Sourced::default_value(Hostname { pattern: pattern.to_owned() });
-        let own = format!("{}-%m", profile.get(..58).unwrap_or(profile).trim_end_matches('-'));
+        let own = format!("{}-%m", profile.get(..54).unwrap_or(profile).trim_end_matches('-'));
         Self {
             hostname: section.parsed("hostname", read_hostname).unwrap_or_else(|| default(&own)),
             timezone: section
@@ -36,7 +36,7 @@ impl System {
     }
 }
 
-/// A host name in which `%m` stands for four hexadecimal digits that each device draws from its own machine-id.
+/// A host name in which `%m` stands for eight hexadecimal digits that each device draws from its own machine-id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hostname {
     pattern: String,
@@ -53,7 +53,7 @@ impl Hostname {
         (!self.pattern.contains("%m")).then_some(self.pattern.as_str())
     }
 
-    /// The name of the device whose four digits are `digits`.
+    /// The name of the device whose digits are `digits`.
     pub fn of_device(&self, digits: &str) -> String {
         self.pattern.replace("%m", digits)
     }
@@ -67,7 +67,7 @@ impl fmt::Display for Hostname {
 
 /// One label of RFC 1123, because it becomes `NAME.local` and the name in certificates.
 fn read_hostname(text: &str) -> Result<Hostname, String> {
-    let shown = text.replacen("%m", "0000", 1);
+    let shown = text.replacen("%m", "00000000", 1);
     if shown.contains('%') {
         return Err("must hold at most one `%`, as `%m`".into());
     }

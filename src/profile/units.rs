@@ -41,7 +41,10 @@ impl Units {
                         let one = Diagnostic::new(format!("`{}` is in two lists of `[units]`", **unit));
                         let one = one.mark_origin(again.origin(), format!("in `{second}` here"));
                         let one = one.mark_origin(unit.origin(), format!("in `{first}` here"));
-                        report.add(one.hint(format!("keep one; what a parent lists is taken away with `\"-{}\"`", **unit)));
+                        report.add(one.hint(format!(
+                            "keep one; what a parent lists is taken away with `\"-{}\"`",
+                            **unit
+                        )));
                     }
                 }
             }
