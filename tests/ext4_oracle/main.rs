@@ -392,7 +392,8 @@ fn the_kernel_walk_notices_every_kind_of_difference() {
     let at = (1..entries.len())
         .find(|at| matches!(&entries[*at].kind, EntryKind::File(content) if content.pieces().len() == 1))
         .unwrap();
-    let changes: [(&str, fn(&mut Entry)); 7] = [
+    type Change = fn(&mut Entry);
+    let changes: [(&str, Change); 7] = [
         ("mode", |entry| entry.meta.mode ^= 0o1000),
         ("owner", |entry| entry.meta.gid ^= 1 << 16),
         ("mtime", |entry| entry.meta.mtime.nanoseconds ^= 1),
