@@ -1,3 +1,6 @@
 //! On-disk formats: bytes ⇄ values. Nothing here knows a tree, a profile, the network, the clock or the host's files.
 
 pub mod entry;
+pub mod ar;
+pub mod codec;
+pub mod tar;
