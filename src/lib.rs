@@ -23,5 +23,8 @@ pub mod pack;
 // Bytes ⇄ values.
 pub mod format;
 
+// What Debian says, offline.
+pub mod debian;
+
 // The filesystem in memory.
 pub mod tree;
