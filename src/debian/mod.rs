@@ -6,3 +6,4 @@ pub mod control;
 pub mod version;
 pub mod relation;
 pub mod index;
+pub mod deb;
