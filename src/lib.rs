@@ -28,3 +28,6 @@ pub mod debian;
 
 // The filesystem in memory.
 pub mod tree;
+
+// Where a tree starts.
+pub mod base;

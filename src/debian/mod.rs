@@ -7,3 +7,4 @@ pub mod version;
 pub mod relation;
 pub mod index;
 pub mod deb;
+pub mod dpkg;

@@ -63,7 +63,7 @@ pub struct Decoder<R: Read> {
 
 enum Inner<R: Read> {
     Plain(BufReader<R>),
-    Gzip(flate2::bufread::MultiGzDecoder<BufReader<R>>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<R>>>),
     Xz(Box<lzma_rust2::XzReader<BufReader<R>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<R>>>),
 }
@@ -74,7 +74,7 @@ impl<R: Read> Decoder<R> {
         let reader = BufReader::with_capacity(1 << 16, reader);
         let inner = match codec {
             Codec::Plain => Inner::Plain(reader),
-            Codec::Gzip => Inner::Gzip(flate2::bufread::MultiGzDecoder::new(reader)),
+            Codec::Gzip => Inner::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(reader))),
             Codec::Xz => {
                 Inner::Xz(Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY_KIB)))
             }
