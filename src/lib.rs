@@ -46,3 +46,5 @@ pub mod transform;
 pub mod artifact;
 // The command line; nothing else uses it.
 pub mod cli;
+// Where a tree starts.
+pub mod base;

@@ -7,3 +7,5 @@ pub mod version;
 pub mod relation;
 pub mod index;
 pub mod solve;
+pub mod deb;
+pub mod dpkg;

@@ -6,3 +6,6 @@ pub mod gpt;
 pub mod mbr;
 pub mod ext4;
 pub mod sink;
+pub mod ar;
+pub mod codec;
+pub mod tar;
