@@ -25,3 +25,7 @@ pub mod format;
 
 // The filesystem in memory.
 pub mod tree;
+
+// Maintainer scripts: the one place where something of the target runs.
+#[cfg(target_os = "linux")]
+pub mod sandbox;

@@ -1,2 +1,12 @@
 //! hardtack
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // First of all, while there is one thread: this may be the sandbox's child.
+    #[cfg(target_os = "linux")]
+    if let Some(code) = hardtack::sandbox::child_main() {
+        return code;
+    }
+    ExitCode::SUCCESS
+}
