@@ -182,7 +182,6 @@ fn sandboxed(socket: &UnixStream, sources: Vec<OwnedFd>) -> Result<(), Fault> {
     let props = receive_list(&mut input, u32::MAX)?;
     let steps = input.take_u32().during("receiving the steps")?;
     let mut failed = false;
-    world.enter()?;
     prepare_for_steps()?;
     for _ in 0..steps {
         let step = receive_step(&mut input)?;
@@ -191,7 +190,7 @@ fn sandboxed(socket: &UnixStream, sources: Vec<OwnedFd>) -> Result<(), Fault> {
             break;
         }
     }
-    world.leave()?;
+    world.quiet()?;
     if !failed {
         collect::send_changes(&mut out, &props)?;
     }
@@ -258,7 +257,8 @@ fn run_step(step: &Command0, out: &mut impl Write) -> Result<bool, Fault> {
     command.args(arguments).env_clear().envs(step.environment.iter().cloned());
     command.stdin(Stdio::from(input));
     command.stdout(Stdio::from(writer.try_clone().during("making a pipe")?)).stderr(Stdio::from(writer));
-    let child = command.spawn().during_with(|| format!("starting {}", program.as_bytes().escape_ascii()))?;
+    let child = spawn_in_root(&mut command)
+        .during_with(|| format!("starting {}", program.as_bytes().escape_ascii()))?;
     drop(command);
     let child = Pid::from_child(&child);
     let status = follow(child, &reader, out)?;
@@ -273,6 +273,22 @@ fn run_step(step: &Command0, out: &mut impl Write) -> Result<bool, Fault> {
         out.put_u32(code as u32)
     })?;
     Ok(status.exit_status() == Some(0))
+}
+
+/// Starts a program in the target's root while this process stays outside: `ischroot`, which maintainer scripts ask, compares
+/// itself with process 1. A thread with a root directory of its own does it, since a child gets its parent thread's.
+fn spawn_in_root(command: &mut Command) -> io::Result<std::process::Child> {
+    let spawn = || -> io::Result<std::process::Child> {
+        #[expect(deprecated, reason = "no descriptor table is unshared, which is what made the safe form deprecated")]
+        rustix::thread::unshare(UnshareFlags::FS)?;
+        rustix::process::chroot(world::ROOT)?;
+        rustix::process::chdir("/")?;
+        command.spawn()
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, spawn)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    })
 }
 
 /// Passes a step's output on until it ends. A daemon it left behind may hold the pipe: the step's own end counts.

@@ -13,14 +13,13 @@
 //!     └── .hardtack                 /scratch/tools, read-only
 //! ```
 //!
-//! Process 1 and the steps have /root as their root directory, and a chroot is enough for that: what breaks out of it finds
-//! only this world.
+//! Steps run under `chroot /root`, not in a mount namespace of their own: what breaks out of it finds only this world.
 
 use super::child::{During, Fault};
 use super::dispatch::TOOLS;
 use super::lay::lay_out;
 use super::wire::Take;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
     UnmountFlags,
@@ -31,7 +30,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// The target's root.
-const ROOT: &str = "/root";
+pub(super) const ROOT: &str = "/root";
 /// The tree as it was.
 pub(super) const LOWER: &str = "/scratch/lower";
 /// What the steps changed.
@@ -67,7 +66,6 @@ impl Emulation {
 pub(super) struct World {
     on_disk: bool,
     mounts: Vec<String>,
-    top: OwnedFd,
 }
 
 impl World {
@@ -89,8 +87,7 @@ impl World {
         lay_out(input, Path::new(LOWER), &sources)?;
         drop(sources);
         set_same_meta(LOWER, UPPER)?;
-        let top = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        let mut world = Self { on_disk, mounts: Vec::new(), top: top.during("opening the sandbox's root")? };
+        let mut world = Self { on_disk, mounts: Vec::new() };
         world.mount_root()?;
         world.furnish(devices)?;
         register(emulation)?;
@@ -162,16 +159,8 @@ impl World {
         Ok(())
     }
 
-    /// Makes the target's root this process's own, and that of the steps it starts.
-    pub(super) fn enter(&self) -> Result<(), Fault> {
-        rustix::process::chroot(ROOT).during("entering the target's root")?;
-        rustix::process::chdir("/").during("entering the target's root")
-    }
-
-    /// Comes back from it and takes it away, so that the upper directory can be read while nothing writes to it.
-    pub(super) fn leave(&self) -> Result<(), Fault> {
-        rustix::process::fchdir(&self.top).during("leaving the target's root")?;
-        rustix::process::chroot(".").during("leaving the target's root")?;
+    /// Takes the root away, so that the upper directory can be read while nothing writes to it.
+    pub(super) fn quiet(&self) -> Result<(), Fault> {
         for target in self.mounts.iter().rev() {
             // A script may have unmounted it already.
             let _ = rustix::mount::unmount(target.as_str(), UnmountFlags::DETACH);
