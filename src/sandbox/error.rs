@@ -81,6 +81,12 @@ pub enum SandboxError {
         /// Where.
         path: crate::tree::TreePath,
     },
+    /// A file names a path that exists during a run only.
+    #[error("{path}: the scripts wrote a path of the sandbox into the image")]
+    Trace {
+        /// Where.
+        path: crate::tree::TreePath,
+    },
     /// The run was cancelled.
     #[error("cancelled")]
     Cancelled,

@@ -9,10 +9,12 @@
 
 mod child;
 mod collect;
+pub mod configure;
 mod dispatch;
 mod error;
 mod host;
 mod lay;
+pub mod normalise;
 mod run;
 pub mod twins;
 mod wire;

@@ -146,8 +146,7 @@ fn tools(job: &Job<'_>, emulation: Emulation) -> Result<Tree, SandboxError> {
     }
     for (name, content) in job.inputs {
         let place = path("in").join(name.as_bytes()).map_err(|error| failed(error.into()))?;
-        let meta = Meta::root(0o644, Timestamp::default());
-        tree.put(&place, meta, Kind::File(content.clone())).map_err(failed)?;
+        tree.put(&place, program(), Kind::File(content.clone())).map_err(failed)?;
     }
     Ok(tree)
 }
