@@ -48,3 +48,6 @@ pub mod artifact;
 pub mod cli;
 // Where a tree starts.
 pub mod base;
+// Maintainer scripts: the one place where something of the target runs.
+#[cfg(target_os = "linux")]
+pub mod sandbox;

@@ -4,6 +4,7 @@
 //! Children are kept by name in byte order, so every walk is in one order whatever put the tree together.
 //! Hard links are one node with several names.
 
+pub mod diff;
 pub mod dump;
 pub mod path;
 
