@@ -24,14 +24,14 @@ pub mod progress;
 // Bytes ⇄ values.
 pub mod format;
 
-// What Debian says, offline.
-pub mod debian;
-
 // The filesystem in memory.
 pub mod tree;
 
 // What the user wants.
 pub mod profile;
+
+// Debian's language, offline.
+pub mod debian;
 
 // What will be used, exactly.
 pub mod plan;
@@ -39,15 +39,18 @@ pub mod plan;
 // The network, and what came from it.
 pub mod store;
 
+// Where the tree starts.
+pub mod base;
+
+// The one place where something runs.
+#[cfg(target_os = "linux")]
+pub mod sandbox;
+
 // Tree → Tree.
 pub mod transform;
 
 // What lies beside the image.
 pub mod artifact;
+
 // The command line; nothing else uses it.
 pub mod cli;
-// Where a tree starts.
-pub mod base;
-// Maintainer scripts: the one place where something of the target runs.
-#[cfg(target_os = "linux")]
-pub mod sandbox;
