@@ -1,8 +1,9 @@
 //! Many objects at once: what is missing is downloaded in parallel, checked, and only then put in its place.
 
 use super::error::{Asked, Error};
-use super::http::{Client, Memory, Sink as _};
+use super::http::Client;
 use super::partial::{Claim, Partial};
+use super::sink::{Memory, Sink as _};
 use super::{Object, Progress, Stop, Store, Url};
 use crate::digest::Sha256;
 use std::collections::BTreeMap;

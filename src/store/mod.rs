@@ -27,6 +27,7 @@ mod proxy;
 mod refs;
 pub mod repository;
 pub mod signature;
+mod sink;
 mod source_entries;
 pub mod sources;
 

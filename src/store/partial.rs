@@ -1,7 +1,7 @@
 //! A download under way: locked, resumable, hashed as it grows.
 
 use super::error::{Error, Length};
-use super::http::{Sink, looks_like_html};
+use super::sink::{Sink, looks_like_html};
 use super::{Object, Stop, Store};
 use crate::digest::{Hasher, Sha256};
 use reqwest::Url;
