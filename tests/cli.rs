@@ -109,7 +109,7 @@ fn a_wrong_profile_is_exit_code_1_on_stderr() {
     assert_eq!(stdout(&output), "");
     assert_eq!(
         stderr(&output),
-        "error: no profile is called `minmal`\n  |\n  = hint: did you mean `minimal`?\n"
+        "error: no profile is called `minmal`\n |\n = hint: did you mean `minimal`?\n"
     );
     let output = run(&["show", "tests/profile_errors/ssh-without-keys.toml"]);
     assert_eq!(output.status.code(), Some(1));
