@@ -22,6 +22,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(test)]
+mod tests;
+
 /// Files up to this many bytes are read at once; of longer ones the open file is kept.
 const INLINE: u64 = 256 << 10;
 

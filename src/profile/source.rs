@@ -44,8 +44,14 @@ impl Source {
 
     /// A place in this source. A range that is out of the text or cuts a character is widened or cut until it fits.
     pub fn place(self: &Arc<Self>, span: Range<usize>) -> Place {
-        let start = self.text.floor_char_boundary(span.start);
-        let end = self.text.ceil_char_boundary(span.end).max(start);
+        let mut start = span.start.min(self.text.len());
+        while !self.text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let mut end = span.end.clamp(start, self.text.len());
+        while !self.text.is_char_boundary(end) {
+            end += 1;
+        }
         Place { source: self.clone(), start, end }
     }
 }
