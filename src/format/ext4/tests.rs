@@ -156,7 +156,7 @@ fn a_filesystem_that_is_too_small_is_told_what_it_needs() {
     let entries: Vec<Entry> =
         std::iter::once(directory("")).chain((0..20).map(|n| directory(n.to_string()))).collect();
     let error = plan(&entries, &few).err().unwrap().to_string();
-    assert_eq!(error, "32 inodes are needed, the parameters give 16");
+    assert_eq!(error, "31 inodes are needed, the parameters give 16");
     let error = plan(&entries, &parameters(Bytes::gib(17 << 10))).err().unwrap().to_string();
     assert_eq!(error, "an ext4 filesystem of 17.0 TiB is larger than the 16.0 TiB that can be written");
     for (parameters, name) in [
@@ -295,4 +295,27 @@ fn contents_that_cannot_be_read_are_named() {
     let text = error.to_string();
     assert!(text.starts_with("writing the ext4 filesystem: /secret\\n at offset "), "{text}");
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "read");
+}
+
+#[test]
+fn no_size_makes_the_arithmetic_overflow() {
+    let long = |len| [directory(""), unread("file", len, 0)];
+    let some = long(1 << 20);
+    let group = BLOCKS_PER_GROUP * BLOCK;
+    let sizes = [0, 1, 4095, 4096, group - 1, group, group + 1, 33 * group, 16 << 40, u64::MAX];
+    for size in sizes.into_iter().chain((0..200).map(|step| step * 40_960)) {
+        for inodes in [InodeCount::Auto, InodeCount::PerBytes(256), InodeCount::PerBytes(u64::MAX)] {
+            for journal in [Journal::None, Journal::Auto, Journal::Blocks(u32::MAX)] {
+                let parameters = Parameters { inodes, journal, ..parameters(Bytes(size)) };
+                // A size that has to be refused says what would do, so both answers are fine.
+                if let Ok(plan) = plan(&some, &parameters) {
+                    assert!(plan.size().0 <= size && plan.used().all(|run| run.end <= plan.size().0));
+                }
+            }
+        }
+    }
+    let minimum = minimum_size(&long(15 << 40), &parameters(Bytes(0))).unwrap();
+    assert!((15 << 40..(15 << 40) + (300 << 30)).contains(&minimum.0), "{minimum}");
+    let most = (1 << 44) - 4096;
+    assert!(matches!(minimum_size(&long(most), &parameters(Bytes(0))), Err(Error::TooLarge { .. })));
 }
