@@ -25,3 +25,6 @@ pub mod format;
 
 // The filesystem in memory.
 pub mod tree;
+
+// Trees become bytes.
+pub mod image;
