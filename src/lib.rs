@@ -54,3 +54,5 @@ pub mod artifact;
 
 // The command line; nothing else uses it.
 pub mod cli;
+// Trees become bytes.
+pub mod image;

@@ -88,7 +88,9 @@ pub enum GptError {
         source: gpt::GptError,
     },
     /// A header asks for more entries than anyone has, or entries of another size.
-    #[error("GUID partition table at sector {sector}: {entries} entries of {size} bytes, supported are up to {MAX_ENTRIES} of 128")]
+    #[error(
+        "GUID partition table at sector {sector}: {entries} entries of {size} bytes, supported are up to {MAX_ENTRIES} of 128"
+    )]
     Unsupported {
         /// Where the header is.
         sector: u64,
@@ -98,7 +100,9 @@ pub enum GptError {
         size: u32,
     },
     /// Partitions overlap, or lie in the table or outside the disk.
-    #[error("GUID partition table: partition {number} has sectors {first} to {end} (not included): {problem}")]
+    #[error(
+        "GUID partition table: partition {number} has sectors {first} to {end} (not included): {problem}"
+    )]
     Place {
         /// Which.
         number: u32,
@@ -368,7 +372,7 @@ fn seek(at: &mut u64, len: u64, to: SeekFrom) -> io::Result<u64> {
 mod tests {
     use super::*;
 
-    const DISK: u64 = 100_000;
+    const DISK: u64 = 2_000;
 
     fn partitions() -> Vec<Partition> {
         let one = |number: u8, kind, sectors, name: &str| Partition {
@@ -378,7 +382,7 @@ mod tests {
             sectors,
             name: name.into(),
         };
-        vec![one(1, EFI_SYSTEM, 8192..40_960, "bootfs"), one(2, LINUX, 40_960..98_304, "rootfs")]
+        vec![one(1, EFI_SYSTEM, 40..1000, "bootfs"), one(2, LINUX, 1000..1960, "rootfs")]
     }
 
     fn disk(hybrid: bool) -> Vec<u8> {
@@ -445,8 +449,8 @@ mod tests {
             change(&mut partitions);
             write(Guid([7; 16]), &partitions, DISK, false).unwrap_err().to_string()
         };
-        assert!(refused(&|all| all[1].sectors = 40_959..50_000).contains("partition 2 has sectors 40959 to 50000"));
-        assert!(refused(&|all| all[1].sectors = 50_000..DISK - 32).contains("outside the room"));
+        assert!(refused(&|all| all[1].sectors = 999..1500).contains("partition 2 has sectors 999 to 1500"));
+        assert!(refused(&|all| all[1].sectors = 1500..DISK - 32).contains("outside the room"));
         assert!(refused(&|all| all[0].sectors = 33..40).contains("outside the room"));
         assert!(refused(&|all| all[0].sectors = 40..40).contains("it is empty"));
         assert!(refused(&|all| all[0].number = 3).contains("partition 3 is out of order"));

@@ -254,7 +254,9 @@ mod tests {
     fn partitions_that_cannot_be_are_refused() {
         let refused = |partitions: &[Partition], disk| write(1, partitions, disk).unwrap_err().to_string();
         let one = |number, sectors| vec![partition(number, LINUX, sectors)];
-        assert!(refused(&raspberry_pi_os(), 6_291_455).contains("partition 2 has sectors 1064960 to 6291456"));
+        assert!(
+            refused(&raspberry_pi_os(), 6_291_455).contains("partition 2 has sectors 1064960 to 6291456")
+        );
         assert!(refused(&one(5, 1..2), 9).contains("partition number 5"));
         assert!(refused(&one(0, 1..2), 9).contains("partition number 0"));
         assert!(refused(&one(1, 0..2), 9).contains("partition 1 has sectors 0 to 2"));

@@ -21,6 +21,7 @@ mod write;
 use crate::meta::Timestamp;
 use crate::units::Bytes;
 pub use name::NameProblem;
+pub(crate) use read::probe;
 pub use read::{ReadError, Volume, read};
 use std::fmt;
 pub use write::{Plan, minimum_size, plan};
