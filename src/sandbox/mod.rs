@@ -11,6 +11,7 @@ mod child;
 mod collect;
 pub mod configure;
 mod dispatch;
+mod elf;
 mod error;
 mod host;
 mod lay;

@@ -3,6 +3,7 @@
 use super::child::{STAGE_NAMESPACES, STAGE_SWEEP};
 use super::collect::Receiver;
 use super::dispatch::{self, TOOLS};
+use super::elf;
 use super::error::culprit;
 use super::host::{self, Ids};
 use super::lay::{Sources, send};
@@ -563,7 +564,7 @@ fn no_host_programs(changes: &[Change], emulation: Emulation) -> Result<(), Sand
         if content.len() < 64 || content.read_exact_at(&mut head, 0).is_err() {
             continue;
         }
-        if twins::machine(&head) == Some(twins::HOST_MACHINE) {
+        if elf::machine(&head) == Some(twins::HOST_MACHINE) {
             return Err(SandboxError::HostProgram { path: path.clone() });
         }
     }
