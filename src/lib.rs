@@ -49,10 +49,15 @@ pub mod sandbox;
 // Tree → Tree.
 pub mod transform;
 
+// Trees → disk.
+pub mod image;
+
 // What lies beside the image.
 pub mod artifact;
 
+// Where the rooms meet.
+#[cfg(target_os = "linux")]
+pub mod pipeline;
+
 // The command line; nothing else uses it.
 pub mod cli;
-// Trees become bytes.
-pub mod image;

@@ -21,6 +21,8 @@ pub struct Spec {
     pub boot_free: Bytes,
     /// Size of everything.
     pub size: ImageSize,
+    /// Label of the root filesystem, at most 16 bytes.
+    pub label: String,
 }
 
 impl Default for Spec {
@@ -31,6 +33,7 @@ impl Default for Spec {
             boot: Bytes::mib(512),
             boot_free: Bytes(0),
             size: ImageSize::Auto { margin: Bytes::mib(256) },
+            label: super::ROOT_LABEL.into(),
         }
     }
 }

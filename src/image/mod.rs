@@ -132,7 +132,8 @@ pub fn plan<'a>(
         free: spec.boot_free,
     };
     let mut label = [0; 16];
-    label[..ROOT_LABEL.len()].copy_from_slice(ROOT_LABEL.as_bytes());
+    // A profile's label was checked to fit; anything longer is cut, as mke2fs does.
+    label.iter_mut().zip(spec.label.bytes()).for_each(|(to, from)| *to = from);
     let mut root = ext4::Parameters {
         size: Bytes(0),
         uuid: identity.root_uuid,
