@@ -143,9 +143,14 @@ pub struct PackageLayer {
 impl Profile {
     /// Reads a profile: the name of a shipped one, or a path (it has a `/` or ends in `.toml`).
     pub fn load(reference: &str) -> Result<Self, Diagnostics> {
+        Self::load_for(reference, &[])
+    }
+
+    /// Like [`Profile::load`], for these boards instead of the profile's own; none means its own.
+    pub fn load_for(reference: &str, boards: &[Board]) -> Result<Self, Diagnostics> {
         let report = Report::default();
         let profile = match compose::compose(reference, &report) {
-            Ok(composed) => Self::read(composed, &report),
+            Ok(composed) => Self::read(composed, boards, &report),
             Err(found) => {
                 report.add_all(found, &Origin::Default);
                 None
@@ -154,7 +159,7 @@ impl Profile {
         report.judge(profile)
     }
 
-    fn read(composed: Composed, report: &Report) -> Option<Self> {
+    fn read(composed: Composed, only: &[Board], report: &Report) -> Option<Self> {
         let Composed { layers, fields, removals, place } = composed;
         // Without a whole document most of what follows would be about things that are missing only because of that.
         if !report.is_clean() && fields.is_empty() {
@@ -163,8 +168,12 @@ impl Profile {
         let own = layers.last()?;
         let (name, description) = (own.name.to_string(), own.description.clone());
         let mut document = Section::document(fields, place, report);
-        let boards = document.list("boards", |text| section::choose(text, &Board::WORDS));
-        if boards.is_empty() && !document.was_written("boards") {
+        let mut boards = document.list("boards", |text| section::choose(text, &Board::WORDS));
+        if !only.is_empty() {
+            boards = only.iter().map(|board| Sourced::default_value(*board)).collect();
+        }
+        let emptied = document.was_written("boards") && report.is_clean();
+        if boards.is_empty() && (emptied || !document.was_written("boards")) {
             document.missing("boards", "say what it runs on: `boards = [\"pi4\"]`, or extend `minimal`");
         }
         let packages = packages::read(&mut document);

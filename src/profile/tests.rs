@@ -150,6 +150,20 @@ fn a_pi_5_takes_its_kernel_from_backports() {
 }
 
 #[test]
+fn boards_can_be_chosen_for_one_build() {
+    let profile = Profile::load_for("minimal", &[Board::Pi4]).unwrap();
+    assert_eq!(profile.boards.iter().map(|board| **board).collect::<Vec<_>>(), [Board::Pi4]);
+    let found = Profile::load_for("minimal", &[Board::Pi5]).unwrap_err().to_string();
+    assert!(found.contains("a Pi 5 needs the kernel of trixie-backports"), "{found}");
+}
+
+#[test]
+fn somebody_has_to_say_what_it_runs_on() {
+    let found = load("extends = 'minimal'\nboards = ['-pi3', '-pi4', '-zero2w']\n").unwrap_err().to_string();
+    assert!(found.contains("`boards` is missing"), "{found}");
+}
+
+#[test]
 fn ssh_brings_a_server_a_port_and_an_account() {
     let profile = load(&format!("extends = 'minimal'\n[ssh]\nauthorized_keys = ['{KEY}']\n")).unwrap();
     assert!(wants(&profile).contains(&"openssh-server".to_owned()));
@@ -318,7 +332,7 @@ fn known_keys() -> BTreeSet<String> {
     let files = Files::new(&[("x.toml", &text)]);
     let report = Report::default();
     let composed = compose::compose(files.path("x.toml").to_str().unwrap(), &report).unwrap();
-    assert!(Profile::read(composed, &report).is_some());
+    assert!(Profile::read(composed, &[], &report).is_some());
     report.keys()
 }
 
@@ -344,7 +358,7 @@ fn read_anything(text: &str) {
         source: source.clone(),
     };
     let composed = Composed { layers: vec![layer], fields, removals: Vec::new(), place: source.place(0..0) };
-    let profile = Profile::read(composed, &report);
+    let profile = Profile::read(composed, &[], &report);
     if let Err(found) = report.judge(profile) {
         assert!(!found.render(true).is_empty());
     }
