@@ -5,13 +5,18 @@
 //!
 //! A new command is a file with `Args` and `run`, a line in [`Command`] and a line in `dispatch`.
 
+mod build;
+mod cache;
 mod completions;
 mod environment;
 mod failure;
+mod lock;
 mod man;
 mod profiles;
+mod progress;
 pub mod render;
 mod show;
+mod workspace;
 
 pub use environment::{Environment, Proxies};
 pub use failure::{Blame, Failure};
@@ -29,6 +34,7 @@ use std::process::ExitCode;
     version,
     max_term_width = 100,
     after_help = "Examples:
+  hardtack build minimal        out/minimal.img, ready to be flashed
   hardtack profiles             what comes with hardtack
   hardtack show files           what a profile means, line by line"
 )]
@@ -69,10 +75,16 @@ pub enum When {
 /// Every command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Build the image of one or more profiles
+    Build(build::Args),
+    /// Write down, renew or check exactly what a profile is built from
+    Lock(lock::Args),
     /// List the profiles that come with hardtack
     Profiles(profiles::Args),
     /// Show everything a profile means, and the line each value comes from
     Show(show::Args),
+    /// Look after what is kept between builds
+    Cache(cache::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Print a manual page
@@ -81,6 +93,9 @@ pub enum Command {
 
 fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
     match command {
+        Command::Build(args) => build::run(&args, context),
+        Command::Lock(args) => lock::run(&args, context),
+        Command::Cache(args) => cache::run(&args, context),
         Command::Profiles(args) => profiles::run(&args, context),
         Command::Show(args) => show::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),

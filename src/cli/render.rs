@@ -128,6 +128,11 @@ impl Render {
         }
     }
 
+    /// How much to say: below zero nothing, one and two for `-v` and `-vv`.
+    pub fn verbosity(&self) -> i8 {
+        self.verbosity
+    }
+
     /// Whether stderr is a terminal that shows colours and progress, and talk is wanted.
     pub fn is_lively(&self) -> bool {
         self.verbosity >= 0 && io::stderr().is_terminal()

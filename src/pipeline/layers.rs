@@ -106,7 +106,7 @@ pub(super) fn fetch(lock: &Lock, setup: &Setup<'_>) -> Result<Fetched, Error> {
         if setup.twins {
             for (package, twin) in lock.packages().filter_map(|package| Some((package, package.twin.as_ref()?))) {
                 if twin.arch == setup.host_architecture {
-                    want(&package.from, &twin.file, twin.size, twin.sha256)?;
+                    want(&twin.from, &twin.file, twin.size, twin.sha256)?;
                 }
             }
         }

@@ -69,7 +69,7 @@ pub fn build(profile: &Profile, lock: &Lock, setup: &Setup<'_>, directory: &Path
     let spec = spec(profile);
     let ids = image_identity(&identity);
     // The ids of the partitions are in files, and files decide how large partitions are; so the ids come first.
-    let partuuids = image::layout::partuuids(spec.table, &ids);
+    let partuuids = ids.partuuids(spec.table);
 
     let fetched = times.run(Stage::Download, || layers::fetch(lock, setup))?;
     let (tree, mut scratch) = layers::configured(lock, &fetched, setup, &mut times)?;

@@ -104,6 +104,9 @@ pub struct Package {
 pub struct Twin {
     /// Its architecture.
     pub arch: String,
+    /// Name of the [`Repository`] it comes from, which may be another one: point releases and security updates reach
+    /// architectures at different times.
+    pub from: String,
     /// Path below the repository's URL.
     pub file: String,
     /// Size in bytes.
@@ -337,10 +340,11 @@ impl Lock {
             }
         }
         for package in self.packages().chain(&self.tools) {
-            if self.repository(&package.from).is_none() {
+            let homes = [Some(&package.from), package.twin.as_ref().map(|twin| &twin.from)];
+            if let Some(home) = homes.into_iter().flatten().find(|home| self.repository(home).is_none()) {
                 return broken(format!(
-                    "package `{}` comes from repository `{}`, which the lock does not name",
-                    package.name, package.from
+                    "package `{}` comes from repository `{home}`, which the lock does not name",
+                    package.name
                 ));
             }
             let files = [Some(&package.file), package.twin.as_ref().map(|twin| &twin.file)];
@@ -412,8 +416,9 @@ fn package_line(text: &mut String, package: &Package) {
         put(
             text,
             format_args!(
-                ", twin = {{ arch = {}, file = {}, size = {}, sha256 = \"{}\" }}",
+                ", twin = {{ arch = {}, from = {}, file = {}, size = {}, sha256 = \"{}\" }}",
                 quote(&twin.arch),
+                quote(&twin.from),
                 quote(&twin.file),
                 twin.size,
                 twin.sha256,

@@ -76,10 +76,14 @@ pub fn resolve(
     let tools = host.map(|host| emulator(&sources, host)).transpose()?.into_iter().collect();
     let mut twins: BTreeMap<(Box<str>, String), Twin> = BTreeMap::new();
     if let Some(host) = host {
-        for package in sources.iter_mut().flat_map(|source| source.host.drain(..)) {
+        for (from, package) in sources.iter_mut().flat_map(|source| {
+            let from = source.repository.name.clone();
+            source.host.drain(..).map(move |package| (from.clone(), package))
+        }) {
             if *package.architecture == *host.architecture {
                 let twin = Twin {
                     arch: host.architecture.to_owned(),
+                    from,
                     file: package.filename.to_string(),
                     size: package.size.0,
                     sha256: package.sha256,

@@ -21,6 +21,7 @@ mod apt_conf;
 mod error;
 mod fetch;
 mod http;
+pub mod layer;
 mod partial;
 mod prune;
 mod proxy;
