@@ -6,7 +6,7 @@ use crate::pipeline::{self, Mirror, Setup};
 use crate::plan::lock::{LockError, Request};
 use crate::plan::{Lock, request};
 use crate::profile::{Board, Profile};
-use crate::sandbox::Host;
+use crate::sandbox::{Host, SandboxError};
 use crate::store::sources::{self, SourcesError};
 use crate::store::{Client, Patience, Proxies, Store, Url};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -161,6 +161,10 @@ pub fn write_lock(path: &Path, lock: &Lock) -> Result<(), Failure> {
 pub fn failure(error: pipeline::Error) -> Failure {
     let hint = error.hint();
     let input = error.is_input();
+    if let pipeline::Error::Sandbox(SandboxError::Step { last, .. }) = &error {
+        let message = format!("{error}; the last it said:\n  {}", last.join("\n  "));
+        return Failure::input(message);
+    }
     let failure = if error.is_cancelled() {
         Failure::input("interrupted; nothing was left under its final name, the next run goes on from here")
     } else if input {

@@ -104,7 +104,7 @@ pub(super) fn fetch(lock: &Lock, setup: &Setup<'_>) -> Result<Fetched, Error> {
             want(&package.from, &package.file, package.size, package.sha256)?;
         }
         if setup.twins {
-            for (package, twin) in lock.packages().filter_map(|package| Some((package, package.twin.as_ref()?))) {
+            for twin in lock.packages().filter_map(|package| package.twin.as_ref()) {
                 if twin.arch == setup.host_architecture {
                     want(&twin.from, &twin.file, twin.size, twin.sha256)?;
                 }
