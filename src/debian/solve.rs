@@ -83,7 +83,7 @@ pub fn solve(universe: &Universe, wants: &Wants) -> Result<Solution, SolveError>
         }
         marking.install(&wanted, &switched)
     });
-    if outcome.broken.is_empty() && outcome.removed.is_empty() {
+    if outcome.broken.is_empty() && outcome.lost.is_empty() {
         return Ok(Solution { packages: reasons(universe, wants, &roots, &outcome.chosen), searched: false });
     }
     let chosen = sat::search(universe, wants, &candidates, &wanted)?;
@@ -141,3 +141,6 @@ fn reasons(
     packages.sort_by(|a, b| universe.package(a.0).name.cmp(&universe.package(b.0).name));
     packages
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,8 +52,8 @@ pub(super) struct Marking<'a> {
 pub(super) struct Outcome {
     /// The chosen packages in the order of their names.
     pub chosen: Vec<PackageId>,
-    /// Packages of the parent layer that would be removed.
-    pub removed: Vec<PackageId>,
+    /// Packages of the parent layer that would be removed or replaced.
+    pub lost: Vec<PackageId>,
     /// Chosen packages with a relation that is not fulfilled. When there is any, the walk has failed.
     pub broken: Vec<PackageId>,
 }
@@ -196,11 +196,14 @@ impl<'a> Marking<'a> {
         let broken = numbered()
             .filter(|&name| self.is_broken(name, false))
             .filter_map(|name| self.state(name).install);
-        let removed =
-            self.states.iter().filter(|state| state.install.is_none()).filter_map(|state| state.current);
+        let lost = self
+            .states
+            .iter()
+            .filter(|state| state.install != state.current)
+            .filter_map(|state| state.current);
         let mut chosen: Vec<_> = self.states.iter().filter_map(|state| state.install).collect();
         chosen.sort_by(|&a, &b| self.universe.package(a).name.cmp(&self.universe.package(b).name));
-        Outcome { chosen, removed: removed.collect(), broken: broken.collect() }
+        Outcome { chosen, lost: lost.collect(), broken: broken.collect() }
     }
 
     fn state(&self, name: NameId) -> &State {
