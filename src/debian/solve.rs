@@ -122,9 +122,7 @@ fn reasons(
     }
     while let Some(by) = queue.pop_front() {
         for dep in universe.deps(by) {
-            if !(matches!(dep.kind, Kind::PreDepends | Kind::Depends)
-                || (wants.recommends && dep.kind == Kind::Recommends))
-            {
+            if !dep.kind.is_followed(wants.recommends) {
                 continue;
             }
             for id in universe.targets(by, dep) {

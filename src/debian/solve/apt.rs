@@ -292,7 +292,8 @@ impl<'a> Marking<'a> {
     fn mark_install(&mut self, name: NameId, follow: bool, depth: u32, from_user: bool) -> bool {
         let state = *self.state(name);
         let stays = state.mode == Mode::Keep && state.candidate.is_some() && state.candidate == state.current;
-        if !(state.protected && stays) && !self.may_change(name, Mode::Install, depth, from_user) {
+        let looks_only = state.protected && stays;
+        if !looks_only && !self.may_change(name, Mode::Install, depth, from_user) {
             return false;
         }
         let Some(candidate) = state.candidate else { return false };
@@ -599,8 +600,7 @@ impl<'a> Marking<'a> {
             }
         }
         while let Some(id) = queue.pop() {
-            use super::Kind::{Depends, PreDepends, Recommends, Suggests};
-            let follows = |dep: &&Dep| matches!(dep.kind, PreDepends | Depends | Recommends | Suggests);
+            let follows = |dep: &&Dep| dep.kind.is_followed(true) || dep.kind == super::Kind::Suggests;
             for dep in self.universe.deps(id).iter().filter(follows) {
                 for target in self.universe.targets(id, dep) {
                     let at = self.universe.name_of(target).0 as usize;

@@ -122,9 +122,7 @@ impl<'a> Question<'a> {
         let mut reached: BTreeSet<PackageId> = queue.iter().copied().collect();
         while let Some(by) = queue.pop() {
             for dep in self.universe.deps(by) {
-                if !matches!(dep.kind, Kind::PreDepends | Kind::Depends)
-                    && !(self.wants.recommends && dep.kind == Kind::Recommends)
-                {
+                if !dep.kind.is_followed(self.wants.recommends) {
                     continue;
                 }
                 for id in self.universe.targets(by, dep) {
