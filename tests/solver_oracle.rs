@@ -6,6 +6,8 @@ mod apt;
 use apt::APT;
 use hardtack::debian::index::Priority;
 use hardtack::debian::solve::{Solution, SolveError, Universe, Wants, solve};
+use hardtack::debian::version::Version;
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
@@ -288,21 +290,15 @@ fn what_apt_refuses_is_refused_with_the_reason() {
 
 #[test]
 fn random_lists_get_apts_closure() {
-    // A fixed sequence (xorshift), so that a failure can be seen again on the same indexes.
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut next = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
     let all: Vec<_> = UNIVERSE.ids().collect();
-    let count = std::option_env!("HARDTACK_RANDOM_LISTS").and_then(|text| text.parse().ok()).unwrap_or(24);
+    let count = option_env!("HARDTACK_RANDOM_LISTS").and_then(|text| text.parse().ok()).unwrap_or(24);
     let lists: Vec<String> = (0..count)
         .map(|_| {
-            let length = 1 + next(8);
-            let list: Vec<String> =
-                (0..length).map(|_| UNIVERSE.package(all[next(all.len())]).name.to_string()).collect();
+            let length = 1 + random.below(8);
+            let list: Vec<String> = (0..length)
+                .map(|_| UNIVERSE.package(all[random.below(all.len())]).name.to_string())
+                .collect();
             list.join(" ")
         })
         .collect();
@@ -353,4 +349,45 @@ fn a_layer_on_top_of_a_parent_gets_what_apt_adds_to_it() {
 fn stopping_before_the_order_does_not_change_the_set() {
     let wanted: Vec<&str> = SOCLE.split_whitespace().collect();
     assert_eq!(APT.simulate(NO_RECOMMENDS, &wanted).unwrap().0, APT.choose(NO_RECOMMENDS, &wanted).unwrap());
+}
+
+#[test]
+fn versions_are_ordered_as_dpkg_orders_them() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let all: Vec<_> = UNIVERSE.ids().collect();
+    let real = |random: &mut Random| UNIVERSE.package(all[random.below(all.len())]).version.to_string();
+    for round in 0..400 {
+        let left = real(&mut random);
+        // A neighbour differs in one character, another version in everything.
+        let mut right = if round % 4 == 0 { real(&mut random) } else { left.clone() };
+        if round % 4 != 0 {
+            let at = random.below(right.len());
+            let with = ["~", "+", ".", "0", "00", "a", "Z", "-", ":", "1", ""][random.below(11)];
+            right.replace_range(at..at + usize::from(round % 3 == 0), with);
+        }
+        let valid = apt::tool("dpkg").args(["--validate-version", &right]).output().unwrap().status.success();
+        let ours: Result<Version, _> = right.parse();
+        assert_eq!(ours.is_ok(), valid, "{right}");
+        let Ok(right) = ours else { continue };
+        let left: Version = left.parse().unwrap();
+        let operator = match left.cmp(&right) {
+            Ordering::Less => "lt",
+            Ordering::Equal => "eq",
+            Ordering::Greater => "gt",
+        };
+        let arguments = ["--compare-versions", left.as_str(), operator, right.as_str()];
+        assert!(apt::tool("dpkg").args(arguments).status().unwrap().success(), "{left} {operator} {right}");
+    }
+}
+
+/// A fixed sequence (xorshift), so that a failure can be seen again on the same indexes.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
 }

@@ -83,7 +83,7 @@ pub fn solve(universe: &Universe, wants: &Wants) -> Result<Solution, SolveError>
         }
         marking.install(&wanted, &switched)
     });
-    if outcome.broken.is_empty() && outcome.removed.is_empty() {
+    if outcome.broken.is_empty() && outcome.lost.is_empty() {
         return Ok(Solution { packages: reasons(universe, wants, &roots, &outcome.chosen), searched: false });
     }
     let chosen = sat::search(universe, wants, &candidates, &wanted)?;
@@ -122,9 +122,7 @@ fn reasons(
     }
     while let Some(by) = queue.pop_front() {
         for dep in universe.deps(by) {
-            if !(matches!(dep.kind, Kind::PreDepends | Kind::Depends)
-                || (wants.recommends && dep.kind == Kind::Recommends))
-            {
+            if !dep.kind.is_followed(wants.recommends) {
                 continue;
             }
             for id in universe.targets(by, dep) {
@@ -141,3 +139,6 @@ fn reasons(
     packages.sort_by(|a, b| universe.package(a.0).name.cmp(&universe.package(b.0).name));
     packages
 }
+
+#[cfg(test)]
+mod tests;

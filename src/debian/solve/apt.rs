@@ -52,8 +52,8 @@ pub(super) struct Marking<'a> {
 pub(super) struct Outcome {
     /// The chosen packages in the order of their names.
     pub chosen: Vec<PackageId>,
-    /// Packages of the parent layer that would be removed.
-    pub removed: Vec<PackageId>,
+    /// Packages of the parent layer that would be removed or replaced.
+    pub lost: Vec<PackageId>,
     /// Chosen packages with a relation that is not fulfilled. When there is any, the walk has failed.
     pub broken: Vec<PackageId>,
 }
@@ -196,11 +196,14 @@ impl<'a> Marking<'a> {
         let broken = numbered()
             .filter(|&name| self.is_broken(name, false))
             .filter_map(|name| self.state(name).install);
-        let removed =
-            self.states.iter().filter(|state| state.install.is_none()).filter_map(|state| state.current);
+        let lost = self
+            .states
+            .iter()
+            .filter(|state| state.install != state.current)
+            .filter_map(|state| state.current);
         let mut chosen: Vec<_> = self.states.iter().filter_map(|state| state.install).collect();
         chosen.sort_by(|&a, &b| self.universe.package(a).name.cmp(&self.universe.package(b).name));
-        Outcome { chosen, removed: removed.collect(), broken: broken.collect() }
+        Outcome { chosen, lost: lost.collect(), broken: broken.collect() }
     }
 
     fn state(&self, name: NameId) -> &State {
@@ -289,7 +292,8 @@ impl<'a> Marking<'a> {
     fn mark_install(&mut self, name: NameId, follow: bool, depth: u32, from_user: bool) -> bool {
         let state = *self.state(name);
         let stays = state.mode == Mode::Keep && state.candidate.is_some() && state.candidate == state.current;
-        if !(state.protected && stays) && !self.may_change(name, Mode::Install, depth, from_user) {
+        let looks_only = state.protected && stays;
+        if !looks_only && !self.may_change(name, Mode::Install, depth, from_user) {
             return false;
         }
         let Some(candidate) = state.candidate else { return false };
@@ -596,8 +600,7 @@ impl<'a> Marking<'a> {
             }
         }
         while let Some(id) = queue.pop() {
-            use super::Kind::{Depends, PreDepends, Recommends, Suggests};
-            let follows = |dep: &&Dep| matches!(dep.kind, PreDepends | Depends | Recommends | Suggests);
+            let follows = |dep: &&Dep| dep.kind.is_followed(true) || dep.kind == super::Kind::Suggests;
             for dep in self.universe.deps(id).iter().filter(follows) {
                 for target in self.universe.targets(id, dep) {
                     let at = self.universe.name_of(target).0 as usize;

@@ -13,16 +13,16 @@ const SHOWN: usize = 24;
 #[expect(missing_docs, reason = "the fields are what the message shows")]
 pub enum SolveError {
     /// Something asked for cannot be had, whatever else is chosen.
-    #[error("cannot choose packages: {}", Lines(errors))]
+    #[error("cannot choose packages:{}", Lines(errors))]
     Wants { errors: Vec<WantError> },
     /// A package marked essential was to be removed.
     #[error("cannot leave out `{name}`: it is essential, every Debian system has it")]
     Essential { name: String },
     /// What was asked for contradicts itself.
-    #[error("the packages asked for cannot be installed together: {}", Lines(reasons))]
+    #[error("the packages asked for cannot be installed together:{}", Lines(reasons))]
     Unsolvable { reasons: Vec<String> },
     /// It would work if the parent layer were not kept as it is.
-    #[error("the packages asked for do not fit on top of the parent's: {}", Lines(changes))]
+    #[error("the packages asked for do not fit on top of the parent's:{}", Lines(changes))]
     Parent { changes: Vec<ParentChange> },
 }
 
@@ -73,7 +73,7 @@ struct Lines<'a, T>(&'a [T]);
 impl<T: fmt::Display> fmt::Display for Lines<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let [only] = self.0 {
-            return only.fmt(f);
+            return write!(f, " {only}");
         }
         for line in self.0.iter().take(SHOWN) {
             write!(f, "\n  - {line}")?;

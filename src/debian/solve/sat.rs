@@ -26,22 +26,36 @@ pub(super) fn search(
     wanted: &[PackageId],
 ) -> Result<Vec<PackageId>, SolveError> {
     let question = Question { universe, wants, candidates, wanted };
-    let conflict = match question.ask(true) {
+    let reasons = match question.ask(Parent::Kept) {
         Ok(chosen) => return Ok(chosen),
-        Err(conflict) => conflict,
+        Err(reasons) => reasons,
     };
     if wants.fixed.is_empty() {
-        return Err(SolveError::Unsolvable { reasons: conflict });
+        return Err(SolveError::Unsolvable { reasons });
     }
     // Is it only the parent's choice that stands in the way?
-    let chosen = question.ask(false).map_err(|reasons| SolveError::Unsolvable { reasons })?;
-    let changes: Vec<ParentChange> = wants
-        .fixed
-        .iter()
-        .filter(|id| !chosen.contains(id))
-        .map(|&id| explain::parent_change(universe, id, &chosen))
-        .collect();
-    if changes.is_empty() { Ok(chosen) } else { Err(SolveError::Parent { changes }) }
+    let mut chosen = match question.ask(Parent::Replaceable) {
+        Ok(chosen) => chosen,
+        Err(_) => question.ask(Parent::Removable).map_err(|reasons| SolveError::Unsolvable { reasons })?,
+    };
+    question.add_what_fits_of_the_parent(&mut chosen);
+    let lost = wants.fixed.iter().filter(|id| !chosen.contains(id));
+    let changes: Vec<ParentChange> = lost.map(|&id| explain::parent_change(universe, id, &chosen)).collect();
+    if changes.is_empty() {
+        return Err(SolveError::Unsolvable { reasons });
+    }
+    Err(SolveError::Parent { changes })
+}
+
+/// What may happen to the packages of the parent layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parent {
+    /// They stay as they are.
+    Kept,
+    /// They stay, at any version.
+    Replaceable,
+    /// They may go.
+    Removable,
 }
 
 #[derive(Clone, Copy)]
@@ -54,9 +68,9 @@ struct Question<'a> {
 
 impl<'a> Question<'a> {
     /// Asks the solver; when there is no answer, the reasons in words.
-    fn ask(&self, keep_fixed: bool) -> Result<Vec<PackageId>, Vec<String>> {
+    fn ask(&self, parent: Parent) -> Result<Vec<PackageId>, Vec<String>> {
         let mut soft: BTreeSet<PackageId> = BTreeSet::new();
-        let mut chosen = self.ask_once(keep_fixed, &soft)?;
+        let mut chosen = self.ask_once(parent, &soft)?;
         if self.wants.recommends {
             for _ in 0..MAX_ROUNDS {
                 let before = soft.len();
@@ -64,30 +78,24 @@ impl<'a> Question<'a> {
                 if soft.len() == before {
                     break;
                 }
-                chosen = self.ask_once(keep_fixed, &soft)?;
+                chosen = self.ask_once(parent, &soft)?;
             }
         }
         Ok(chosen)
     }
 
-    fn ask_once(&self, keep_fixed: bool, soft: &BTreeSet<PackageId>) -> Result<Vec<PackageId>, Vec<String>> {
-        let provider = Provider::new(*self, keep_fixed);
-        let mut requirements: Vec<ConditionalRequirement> = Vec::new();
-        let mut soft: Vec<SolvableId> = soft.iter().map(|&id| solvable(id)).collect();
-        for &id in self.wanted {
-            requirements.push(provider.exactly(id).into());
+    fn ask_once(&self, parent: Parent, soft: &BTreeSet<PackageId>) -> Result<Vec<PackageId>, Vec<String>> {
+        let provider = Provider::new(*self, parent);
+        let mut requirements: Vec<ConditionalRequirement> =
+            self.wanted.iter().map(|&id| provider.exactly(id).into()).collect();
+        if parent != Parent::Removable {
+            let stays =
+                |&id: &PackageId| ConditionalRequirement::from(provider.some_of(self.universe.name_of(id)));
+            requirements.extend(self.wants.fixed.iter().map(stays));
         }
-        if keep_fixed {
-            requirements.extend(
-                self.wants.fixed.iter().map(|&id| ConditionalRequirement::from(provider.exactly(id))),
-            );
-        } else {
-            soft.splice(0..0, self.wants.fixed.iter().map(|&id| solvable(id)));
-        }
-        let constraints = want::removed(self.universe, self.wants)
-            .into_iter()
-            .map(|name| provider.set(Set { name, members: Vec::new(), said: None }))
-            .collect();
+        let nothing = |name| provider.set(Set { name, members: Vec::new(), said: None });
+        let constraints = want::removed(self.universe, self.wants).into_iter().map(nothing).collect();
+        let soft: Vec<SolvableId> = soft.iter().map(|&id| solvable(id)).collect();
         let problem =
             Problem::new().requirements(requirements).constraints(constraints).soft_requirements(soft);
         let mut solver = Solver::new(provider);
@@ -114,9 +122,7 @@ impl<'a> Question<'a> {
         let mut reached: BTreeSet<PackageId> = queue.iter().copied().collect();
         while let Some(by) = queue.pop() {
             for dep in self.universe.deps(by) {
-                if !matches!(dep.kind, Kind::PreDepends | Kind::Depends)
-                    && !(self.wants.recommends && dep.kind == Kind::Recommends)
-                {
+                if !dep.kind.is_followed(self.wants.recommends) {
                     continue;
                 }
                 for id in self.universe.targets(by, dep) {
@@ -127,6 +133,37 @@ impl<'a> Question<'a> {
             }
         }
         reached.into_iter().collect()
+    }
+
+    /// Adds the parent's packages that can stay: nothing hits them, and what they need is there.
+    fn add_what_fits_of_the_parent(&self, chosen: &mut Vec<PackageId>) {
+        let universe = self.universe;
+        let names: BTreeSet<NameId> = chosen.iter().map(|&id| universe.name_of(id)).collect();
+        chosen.extend(self.wants.fixed.iter().copied().filter(|&id| !names.contains(&universe.name_of(id))));
+        loop {
+            let there: BTreeSet<PackageId> = chosen.iter().copied().collect();
+            let mut hit: BTreeSet<PackageId> = BTreeSet::new();
+            for &owner in chosen.iter() {
+                let parents = !names.contains(&universe.name_of(owner));
+                for group in universe.groups(owner).filter(|group| group[0].kind.is_critical()) {
+                    let mut targets = group.iter().flat_map(|dep| universe.targets(owner, dep));
+                    if group[0].kind.is_negative() {
+                        let others: Vec<_> = targets.filter(|id| there.contains(id)).collect();
+                        if parents && !others.is_empty() {
+                            hit.insert(owner);
+                        }
+                        hit.extend(others);
+                    } else if parents && !targets.any(|id| there.contains(&id)) {
+                        hit.insert(owner);
+                    }
+                }
+            }
+            let before = chosen.len();
+            chosen.retain(|id| names.contains(&universe.name_of(*id)) || !hit.contains(id));
+            if chosen.len() == before {
+                return;
+            }
+        }
     }
 
     /// The first candidate of each recommendation that the set does not fulfil.
@@ -148,9 +185,9 @@ impl<'a> Question<'a> {
     }
 
     /// What may be chosen of a name, the best first.
-    fn allowed(&self, name: NameId, keep_fixed: bool) -> Vec<PackageId> {
+    fn allowed(&self, name: NameId, parent: Parent) -> Vec<PackageId> {
         let fixed = self.wants.fixed.iter().copied().find(|&id| self.universe.name_of(id) == name);
-        if let (Some(id), true) = (fixed, keep_fixed) {
+        if let (Some(id), Parent::Kept) = (fixed, parent) {
             return vec![id];
         }
         if let Some(&id) = self.wanted.iter().find(|&&id| self.universe.name_of(id) == name) {
@@ -189,14 +226,14 @@ struct Set<'a> {
 /// What the solver asks.
 struct Provider<'a> {
     question: Question<'a>,
-    keep_fixed: bool,
+    parent: Parent,
     sets: RefCell<Vec<Set<'a>>>,
     unions: RefCell<Vec<Vec<VersionSetId>>>,
 }
 
 impl<'a> Provider<'a> {
-    fn new(question: Question<'a>, keep_fixed: bool) -> Self {
-        Self { question, keep_fixed, sets: RefCell::default(), unions: RefCell::default() }
+    fn new(question: Question<'a>, parent: Parent) -> Self {
+        Self { question, parent, sets: RefCell::default(), unions: RefCell::default() }
     }
 
     fn set(&self, mut set: Set<'a>) -> VersionSetId {
@@ -208,6 +245,12 @@ impl<'a> Provider<'a> {
 
     fn exactly(&self, id: PackageId) -> VersionSetId {
         self.set(Set { name: self.question.universe.name_of(id), members: vec![id], said: None })
+    }
+
+    /// Any version of a name that may be chosen.
+    fn some_of(&self, name: NameId) -> VersionSetId {
+        let members = self.question.allowed(name, self.parent);
+        self.set(Set { name, members, said: None })
     }
 
     /// "One of these": a set for each name that can fulfil the group, in the order of the alternatives.
@@ -314,14 +357,14 @@ impl DependencyProvider for Provider<'_> {
     }
 
     async fn get_candidates(&self, name: resolvo::NameId) -> Option<Candidates> {
-        let allowed = self.question.allowed(NameId(name.into_raw()), self.keep_fixed);
+        let allowed = self.question.allowed(NameId(name.into_raw()), self.parent);
         Some(Candidates { candidates: allowed.into_iter().map(solvable).collect(), ..Candidates::default() })
     }
 
     async fn sort_candidates(&self, _: &SolverCache<Self>, solvables: &mut [SolvableId]) {
         let Some(&first) = solvables.first() else { return };
         let name = self.question.universe.name_of(package(first));
-        let order = self.question.allowed(name, self.keep_fixed);
+        let order = self.question.allowed(name, self.parent);
         solvables.sort_by_key(|&id| order.iter().position(|&other| other == package(id)));
     }
 
@@ -370,7 +413,7 @@ fn explain_graph(provider: &Provider, graph: &resolvo::conflict::ConflictGraph) 
                         let missing = node(target).is_none();
                         let allowed = |id| {
                             let name = universe.name_of(id);
-                            provider.question.allowed(name, provider.keep_fixed).contains(&id)
+                            provider.question.allowed(name, provider.parent).contains(&id)
                         };
                         Some(explain::needs(universe, owner, group, missing, allowed))
                     }

@@ -105,6 +105,11 @@ impl Kind {
         self.is_negative() || matches!(self, Self::PreDepends | Self::Depends)
     }
 
+    /// Whether packages are chosen because of it.
+    pub(super) fn is_followed(self, recommends: bool) -> bool {
+        matches!(self, Self::PreDepends | Self::Depends) || (recommends && self == Self::Recommends)
+    }
+
     fn text(self, package: &Package) -> &str {
         match self {
             Self::PreDepends => &package.pre_depends,
