@@ -79,7 +79,7 @@ fn fatfs_listing(bytes: &[u8]) -> Vec<(String, i64, Option<Vec<u8>>)> {
             let path = if path.is_empty() { name } else { format!("{path}/{name}") };
             let at = found.modified();
             let date = (at.date.year - 1980) << 9 | at.date.month << 5 | at.date.day;
-            let time = at.time.hour << 11 | at.time.min << 5 | at.time.sec / 2;
+            let time = at.time.hour << 11 | at.time.min << 5 | (at.time.sec / 2);
             let seconds = time::decode(date, time).seconds;
             if found.is_dir() {
                 lines.push((path.clone(), seconds, None));
