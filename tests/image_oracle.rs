@@ -355,6 +355,7 @@ fn images_that_share_a_base_share_its_blocks() {
 /// Run by hand and by the bench script, alone on the machine: `cargo test --release --test image_oracle -- --ignored`.
 #[test]
 #[ignore = "measures time: needs a quiet machine and 5 GB of disk"]
+#[expect(clippy::print_stdout, reason = "the figures are the point")]
 fn a_gigabyte_is_written_in_at_most_four_times_what_cp_takes() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let pack = directory.path().join("pack");

@@ -300,10 +300,9 @@ fn the_least_size_is_enough_and_less_is_not() {
             let less = cluster.map_or(64 << 10, |cluster| cluster.0);
             assert!(with(Bytes(size.0 - less)).is_err(), "{n} {size:?}");
         }
-        files.truncate(n as usize + 2);
     }
     let size = minimum_size(&files, &parameters(Bytes(0)), Bytes::mib(4)).unwrap();
-    assert_eq!(size, Bytes::mib(8));
+    assert_eq!(size, Bytes::mib(4));
 }
 
 /// A volume with some bytes changed, and perhaps cut.
