@@ -87,12 +87,31 @@ struct FileSink {
 }
 
 impl Sink for FileSink {
+    fn copy(&mut self, offset: u64, content: &Content, at: u64, len: u64) -> io::Result<()> {
+        // Gigabytes are [`Zeros`], and need not be written.
+        if content.len() < 1 << 30 {
+            return Plain(self).copy(offset, content, at, len);
+        }
+        assert!(offset >= self.end && at + len <= content.len());
+        self.end = offset + len;
+        Ok(())
+    }
+
     fn bytes(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         assert!(offset >= self.end, "offset {offset} after {}", self.end);
         self.end = offset + bytes.len() as u64;
         let run = self.used.partition_point(|run| run.end <= offset);
         assert!(self.used[run].start <= offset && self.end <= self.used[run].end, "unused block at {offset}");
         self.file.write_all_at(bytes, offset)
+    }
+}
+
+/// Copies as [`Sink`] does on its own.
+struct Plain<'s>(&'s mut FileSink);
+
+impl Sink for Plain<'_> {
+    fn bytes(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.bytes(offset, bytes)
     }
 }
 
@@ -157,6 +176,16 @@ pub fn sparse(size: u64, len: u64, offsets: impl Iterator<Item = u64>) -> Conten
     let source: Arc<dyn ReadAt> = Arc::new((0..len).map(|at| (at % 251) as u8).collect::<Vec<u8>>());
     let pieces = offsets.map(|at| Piece { at, len, source: source.clone(), offset: 0 }).collect();
     Content::sparse(size, pieces).unwrap()
+}
+
+/// Zeros without end, as data and not as a hole.
+pub struct Zeros;
+
+impl ReadAt for Zeros {
+    fn read_exact_at(&self, buffer: &mut [u8], _: u64) -> io::Result<()> {
+        buffer.fill(0);
+        Ok(())
+    }
 }
 
 /// A tree of about `size` entries with a bit of everything, in several layers.

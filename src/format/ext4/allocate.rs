@@ -47,9 +47,9 @@ impl Allocation {
     /// the geometry and on that layer and those below, and on nothing above it.
     pub fn new(catalog: &Catalog<'_>, geometry: &Geometry) -> Result<Self, u64> {
         // Asked first, so that the work below is bounded by the size of the filesystem.
-        let demand = catalog.blocks().saturating_add(1);
-        if let Some(missing) = demand.checked_sub(geometry.room()).filter(|missing| *missing > 0) {
-            return Err(missing);
+        match geometry.missing(catalog.blocks().saturating_add(1)) {
+            0 => {}
+            missing => return Err(missing),
         }
 
         let mut space = Space::new(geometry);

@@ -134,10 +134,10 @@ impl Geometry {
         if has_backup(group) { 1 + self.descriptor_blocks + self.reserved_descriptor_blocks } else { 0 }
     }
 
-    /// Blocks not taken by the frame or the journal.
-    pub fn room(&self) -> u64 {
+    /// How many blocks are missing for `wanted` blocks besides the frame and the journal.
+    pub fn missing(&self, wanted: u64) -> u64 {
         let metadata: u64 = self.metadata.iter().map(|run| run.len).sum();
-        self.blocks.saturating_sub(metadata + self.journal_blocks)
+        wanted.saturating_add(metadata + self.journal_blocks).saturating_sub(self.blocks)
     }
 
     /// All inodes.
