@@ -351,3 +351,46 @@ fn images_that_share_a_base_share_its_blocks() {
     }
     assert!(same > 6000 && changed < 100, "{same} blocks the same, {changed} changed");
 }
+
+/// Run by hand and by the bench script, alone on the machine: `cargo test --release --test image_oracle -- --ignored`.
+#[test]
+#[ignore = "measures time: needs a quiet machine and 5 GB of disk"]
+#[expect(clippy::print_stdout, reason = "the figures are the point")]
+fn a_gigabyte_is_written_in_at_most_four_times_what_cp_takes() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let pack = directory.path().join("pack");
+    std::fs::write(&pack, noise(1 << 30, 7)).unwrap();
+    let source: Arc<dyn ReadAt> = Arc::new(File::open(&pack).unwrap());
+    let (boot, mut root) = trees();
+    // 20,000 files of 10 to 90 KB and what is left in one.
+    let mut at = 0;
+    for n in 0..20_000u64 {
+        let len = 10_000 + n * 7919 % 80_000;
+        let content = Content::of(source.clone(), at, len.min((1 << 30) - at));
+        at += content.len();
+        root.put(&path(&format!("usr/lib/d{}/f{n}", n % 300)), Meta::root(0o644, TIME), Kind::File(content))
+            .unwrap();
+    }
+    let file = directory.path().join("one.img");
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        let start = std::time::Instant::now();
+        let contents = Contents::new(&boot, &root);
+        let image = plan(&contents, &Spec::default(), &identity(), TIME).unwrap();
+        let planned = start.elapsed();
+        let cancel = AtomicBool::new(false);
+        to_file(&image, &file, Watch { progress: &mut |_, _| {}, cancel: &cancel }).unwrap();
+        let ours = start.elapsed();
+        let start = std::time::Instant::now();
+        let copy = directory.path().join("copy.img");
+        let (content, said) =
+            judge("cp", "coreutils", &["--sparse=always", file.to_str().unwrap(), copy.to_str().unwrap()]);
+        assert!(content, "{said}");
+        let theirs = start.elapsed();
+        std::fs::remove_file(copy).unwrap();
+        took.push((ours.as_secs_f64() / theirs.as_secs_f64(), planned, ours, theirs));
+    }
+    took.sort_by(|a, b| a.0.total_cmp(&b.0));
+    assert!(took[1].0 <= 4.0, "median of three; ratio, plan, ours, cp: {took:?}");
+    println!("median of three; ratio, plan, ours, cp: {took:?}");
+}

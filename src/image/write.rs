@@ -235,10 +235,10 @@ impl<'a> FileSink<'a> {
             let text = format!("offset {offset} written after {end}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let same_block = offset / BLOCK == end / BLOCK && !self.chunk.is_empty();
+        let same_block = offset <= end.next_multiple_of(BLOCK) && !self.chunk.is_empty();
         let gap = (offset - end) as usize;
         if same_block && self.chunk.len() + gap < CHUNK {
-            // The block is there anyway: a few zeros cost less than a write of their own.
+            // The block is there anyway, and a few zeros up to its end cost less than a write for every file.
             self.chunk.resize(self.chunk.len() + gap, 0);
         } else if gap > 0 || self.chunk.len() == CHUNK {
             self.flush()?;

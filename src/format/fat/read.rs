@@ -253,7 +253,7 @@ impl Table<'_> {
             FatKind::Fat12 => {
                 let at = cluster64 + cluster64 / 2;
                 let pair = u16::from_le_bytes([self.byte(window, at)?, self.byte(window, at + 1)?]);
-                u32::from(if cluster % 2 == 0 { pair & 0xfff } else { pair >> 4 })
+                u32::from(if cluster.is_multiple_of(2) { pair & 0xfff } else { pair >> 4 })
             }
             FatKind::Fat16 => {
                 let at = cluster64 * 2;

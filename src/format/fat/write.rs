@@ -133,8 +133,8 @@ impl Plan {
     fn write_run(&self, entries: &[Entry], node: usize, start: u32, sink: &mut impl Sink) -> io::Result<()> {
         let cluster = self.geometry.cluster();
         let chain = &self.clusters.chains[node];
-        let before: u64 = chain.iter().take_while(|run| run.start != start).map(|run| clusters(run)).sum();
-        let length: u64 = chain.iter().filter(|run| run.start == start).map(|run| clusters(run)).sum();
+        let before: u64 = chain.iter().take_while(|run| run.start != start).map(clusters).sum();
+        let length: u64 = chain.iter().filter(|run| run.start == start).map(clusters).sum();
         let (from, to) = (before * cluster, self.nodes[node].len.min((before + length) * cluster));
         let offset = self.geometry.cluster_offset(start);
         match content(entries, self.nodes[node].entry) {
