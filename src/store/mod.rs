@@ -1,0 +1,3 @@
+//! Bytes by digest on this machine.
+
+pub mod layer;
