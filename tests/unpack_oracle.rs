@@ -6,6 +6,8 @@
 use hardtack::base::archive::{self, DebToUnpack, Options, Unpacked};
 use hardtack::content::Content;
 use hardtack::debian::deb::Deb;
+use hardtack::format::codec::{Codec, Decoder};
+use hardtack::format::tar::{Archive, Member, MemberKind};
 use hardtack::meta::{Meta, Timestamp};
 use hardtack::pack::PackWriter;
 use hardtack::store::layer;
@@ -325,6 +327,95 @@ fn write_host(tree: &Tree, root: &Path) {
             other => panic!("{path}: a {}", other.word()),
         }
     }
+}
+
+/// One directory, archived by GNU tar in each of its formats and packed by the real compressors.
+#[test]
+fn what_tar_and_the_compressors_write_is_read() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path().join("root");
+    // ustar has room for 155 + 100 bytes, with a slash at the right place; v7 for 100.
+    let deep = format!("{}/{}", "d".repeat(60), "n".repeat(90));
+    let longer = format!("{}/{}", "d".repeat(150), "n".repeat(200));
+    write(&root, "plain", 0o4751, "contents");
+    write(&root, "empty", 0o600, "");
+    write(&root, &deep, 0o644, vec![1; 100_000]);
+    write(&root, &longer, 0o644, "long");
+    link(&root, "link", &"t/".repeat(200));
+    std::fs::hard_link(root.join("plain"), root.join("second")).unwrap();
+    run("touch", &["-h", "-d", "@1234567890.123456789", root.join("plain").to_str().unwrap()]);
+    run("touch", &["-h", "-d", "@-5.25", root.join("empty").to_str().unwrap()]);
+    let compressors: [(&str, Codec); 6] = [
+        ("cat", Codec::Plain),
+        ("gzip -9n", Codec::Gzip),
+        ("xz -0", Codec::Xz),
+        ("xz -9e -T2 --block-size=20000 -C sha256", Codec::Xz),
+        ("zstd -19 --long=27 --check", Codec::Zstd),
+        ("zstd -1", Codec::Zstd),
+    ];
+    for (format, count) in [("v7", 2), ("ustar", 4), ("gnu", 6), ("pax", 6)] {
+        // What a format has no room for stays out of it.
+        let members = ["plain", "second", "empty", "d".repeat(60).as_str(), "link", "d".repeat(150).as_str()]
+            .map(String::from);
+        let members = &members[..count];
+        for (compressor, codec) in &compressors {
+            let archive = scratch.path().join("archive");
+            let options = if format == "pax" { "--pax-option=SCHILY.xattr.user.x:=value" } else { "" };
+            let times = if format == "pax" || format == "gnu" { "" } else { "--mtime=@1234567890" };
+            let command = format!(
+                "tar --format={format} --sort=name --owner=someone:7 --group=3000000 {options} {times} -C {} -cf - {} | {compressor} > {}",
+                root.display(),
+                members.join(" "),
+                archive.display()
+            );
+            let command =
+                if matches!(format, "v7" | "ustar") { command.replace("3000000", "9") } else { command };
+            run("sh", &["-c", &command]);
+            let found = read_archive(&archive, *codec);
+            let (plain, data) = &found["plain"];
+            assert_eq!((plain.meta.mode, plain.meta.uid), (0o4751, 7), "{command}");
+            assert_eq!(
+                plain.meta.gid,
+                if matches!(format, "v7" | "ustar") { 9 } else { 3_000_000 },
+                "{command}"
+            );
+            assert_eq!(data, b"contents", "{command}");
+            assert_eq!(plain.meta.mtime.seconds, 1_234_567_890, "{command}");
+            assert_eq!(found["second"].0.kind, MemberKind::HardLink(b"plain".to_vec()), "{command}");
+            if format == "pax" {
+                assert_eq!(plain.meta.mtime.nanoseconds, 123_456_789);
+                assert_eq!(found["empty"].0.meta.mtime, Timestamp { seconds: -6, nanoseconds: 750_000_000 });
+                assert_eq!(plain.meta.xattrs[&b"user.x"[..]], b"value");
+            }
+            if members.len() > 3 {
+                assert_eq!(found[deep.as_str()].1, vec![1; 100_000], "{command}");
+            }
+            if members.len() > 4 {
+                assert_eq!(found["empty"].0.meta.mtime.seconds, -6, "{command}");
+                assert_eq!(
+                    found["link"].0.kind,
+                    MemberKind::Symlink("t/".repeat(200).into_bytes()),
+                    "{command}"
+                );
+                assert_eq!(found[longer.as_str()].1, b"long", "{command}");
+            }
+        }
+    }
+}
+
+fn read_archive(path: &Path, codec: Codec) -> BTreeMap<String, (Member, Vec<u8>)> {
+    use std::io::Read;
+    let mut magic = [0; 6];
+    File::open(path).unwrap().read_exact(&mut magic).unwrap();
+    assert_eq!(Codec::of_magic(&magic), codec);
+    let mut archive = Archive::new(Decoder::new(codec, File::open(path).unwrap(), 1 << 30).unwrap());
+    let mut members = BTreeMap::new();
+    while let Some(member) = archive.next_member().unwrap() {
+        let mut data = Vec::new();
+        archive.read_to_end(&mut data).unwrap();
+        members.insert(String::from_utf8(member.path.clone()).unwrap(), (member, data));
+    }
+    members
 }
 
 /// By hand: `HARDTACK_DEBS=directory cargo test --test unpack_oracle -- --ignored`, with package files whose `preinst`
