@@ -9,10 +9,18 @@
 //!
 //! `preinst` scripts do not run; the sandbox runs them after unpacking instead of before. For a new installation that
 //! makes a difference only where such a script touches what packages ship. Of the 38 in trixie's minimal set (and 6
-//! more with Samba, unbound and dnsmasq) 28 do nothing at a first installation (`dpkg-maintscript-helper`, upgrades);
-//! `base-passwd`, `ifupdown`, `linux-image-*`, `python3.13-minimal` and `ucf` make files no package ships; `base-files`,
-//! `libc6`, `libext2fs2t64`, `libreadline8t64` and `libtirpc3t64` divert paths below `/lib` that no package ships since
-//! `/usr` was merged. Packages whose script would make a difference are [held](Held) and left to the real dpkg.
+//! more with Samba, unbound and dnsmasq) most act on upgrades alone (`dpkg-maintscript-helper` does, too). The others:
+//!
+//! | package | what its preinst does at a first installation |
+//! |---|---|
+//! | `base-passwd` | makes `/etc/passwd` and `/etc/group`, which no package ships |
+//! | `base-files`, `libc6`, `libext2fs2t64`, `libreadline8t64`, `libtirpc3t64` | divert paths that no package ships since `/usr` was merged (below `/lib`, or `/lib64` and its like) |
+//! | `linux-image-*` | makes `/lib/modules/VERSION/.fresh-install`, runs `/etc/kernel/preinst.d` |
+//! | `ifupdown`, `python3.13-minimal` | make `/etc/network`, `/var/lib/python/python3.13_installed` |
+//! | `libnewt0.52`, `python3` | clear away what old versions left: nothing |
+//! | `libpam-modules` | starts debconf, asks nothing |
+//!
+//! Packages whose script would make a difference are [held](Held) and left to the real dpkg: none of these.
 
 mod extract;
 mod hold;

@@ -109,7 +109,7 @@ pub(crate) mod tests {
     use super::*;
     use std::io::Write;
 
-    /// `bytes` packed by the writers of the same crates. The oracle tests use the real tools.
+    /// `bytes` packed by the writers of the same crates; tests/unpack_oracle.rs has it from the real tools.
     pub(crate) fn pack(codec: Codec, bytes: &[u8]) -> Vec<u8> {
         match codec {
             Codec::Plain => bytes.to_vec(),

@@ -300,3 +300,6 @@ fn shown(url: &Url) -> String {
     let _ = url.set_password(None);
     url.to_string()
 }
+//! Bytes by digest on this machine.
+
+pub mod layer;

@@ -6,6 +6,7 @@
 //! - of a file in two packages, the one that `Replaces` the other wins, whatever the order, and the other forgets it;
 //!   without `Replaces` it is an error. Here paths are compared after following links, so that `/lib/x` and `/usr/lib/x`
 //!   are one; dpkg compares names, and would overwrite in silence;
+//!   A package that loses every file stays known, without files; dpkg would let it disappear;
 //! - diversions and overridden owners of the base hold; owners' names are looked up in its `/etc/passwd`.
 
 mod owners;

@@ -96,7 +96,7 @@ impl Database {
     /// Writes what changed into the tree. Everything gets the time `epoch`.
     pub fn write(&self, tree: &mut Tree, epoch: Timestamp) -> Result<(), DatabaseError> {
         let mut to = Target { tree, epoch };
-        for directory in ["", "info", "updates", "triggers", "alternatives", "parts"] {
+        for directory in ["", "info", "updates", "triggers"] {
             to.directory(directory)?;
         }
         let mut status = Vec::new();
@@ -110,10 +110,6 @@ impl Database {
         to.file("status", 0o644, status)?;
         to.file("info/format", 0o644, "1\n")?;
         to.file("triggers/Unincorp", 0o644, self.unincorporated())?;
-        // Locks are taken on these; dpkg makes them when it starts.
-        for empty in ["available", "diversions", "statoverride", "triggers/Lock", "lock", "lock-frontend"] {
-            to.file_if_missing(empty, if empty.contains("ock") { 0o640 } else { 0o644 })?;
-        }
         if !self.file_triggers.is_empty() {
             let line = |trigger: &super::FileTrigger| {
                 format!(
@@ -175,13 +171,6 @@ impl Target<'_> {
 
     fn file(&mut self, name: &str, mode: u16, bytes: impl Into<Vec<u8>>) -> Result<(), DatabaseError> {
         self.tree.put_file(&path(name)?, mode, self.epoch, bytes)?;
-        Ok(())
-    }
-
-    fn file_if_missing(&mut self, name: &str, mode: u16) -> Result<(), DatabaseError> {
-        if self.tree.get(&path(name)?).is_none() {
-            self.file(name, mode, "")?;
-        }
         Ok(())
     }
 }

@@ -169,6 +169,13 @@ fn what_readers_disagree_about_is_refused() {
 }
 
 #[test]
+fn a_header_with_another_sum_is_refused() {
+    let mut bytes = sample();
+    bytes[1024] ^= 1;
+    assert!(matches!(read(&bytes), Err(TarError::Checksum { at: 1024, .. })));
+}
+
+#[test]
 fn a_name_that_claims_gigabytes_takes_no_memory() {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(T::GNULongName);
