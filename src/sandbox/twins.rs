@@ -18,8 +18,8 @@ pub(super) const HOST_MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else
 const TARGET_MACHINE: u16 = 183;
 /// Debian's name for this computer's library directories.
 const TRIPLET: &str = if cfg!(target_arch = "x86_64") { "x86_64-linux-gnu" } else { "aarch64-linux-gnu" };
-/// The loader's directory, in the ABI of x86-64.
-const LOADER: &str = "lib64";
+/// The loader's directory, in the ABI of x86-64, and where it is in a merged /usr: base-files insists on that very link.
+const LOADER: (&str, &str) = ("lib64", "usr/lib64");
 
 /// Programs that answer for the machine they were built for, or work on files of it.
 const NEVER: &[(&str, &str)] = &[
@@ -63,19 +63,20 @@ impl Twins {
     pub fn choose(target: &Tree, host: &Tree) -> Result<Self, TreeError> {
         let mut twins = Self { tree: Tree::new(Default::default()), links: Vec::new(), programs: 0 };
         let libraries_at = TreePath::new(format!("usr/lib/{TRIPLET}"))?;
-        if target.get(&libraries_at).is_some() || target.get(&TreePath::new(LOADER)?).is_some() {
+        let loader = TreePath::new(LOADER.1)?;
+        if [&libraries_at, &loader, &TreePath::new(LOADER.0)?].iter().any(|path| target.get(path).is_some()) {
             return Ok(twins);
         }
         let libraries = Libraries::find(host, &libraries_at);
         for (path, id) in host.walk() {
             let node = host.node(id);
             let place = merged_usr(&path)?;
-            let is_library = path_has(&place, TRIPLET) || place.starts_with(&TreePath::new("usr/lib64")?);
+            let is_library = path_has(&place, TRIPLET) || place.starts_with(&loader);
             match &node.kind {
                 Kind::File(_) | Kind::Symlink(_) if is_library => {
                     twins.tree.put(&place, node.meta.clone(), node.kind.clone())?;
                     // Beside the target's own files (Python's extension modules): seen there by name.
-                    if !place.starts_with(&libraries_at) && !place.starts_with(&TreePath::new("usr/lib64")?) {
+                    if !place.starts_with(&libraries_at) && !place.starts_with(&loader) {
                         twins.link(target, &place)?;
                     }
                 }
@@ -91,7 +92,8 @@ impl Twins {
         }
         let below = |place: &str| format!("/{}/twins/{place}", super::dispatch::TOOLS).into_bytes();
         twins.links.push((libraries_at, below(&format!("usr/lib/{TRIPLET}"))));
-        twins.links.push((TreePath::new(LOADER)?, below("usr/lib64")));
+        twins.links.push((loader, below(LOADER.1)));
+        twins.links.push((TreePath::new(LOADER.0)?, LOADER.1.into()));
         Ok(twins)
     }
 
@@ -299,7 +301,7 @@ mod tests {
         assert_eq!(twins.programs(), 1);
         let links: Vec<String> = twins.links().iter().map(|(path, _)| path.to_string()).collect();
         let module = "/usr/lib/python3.13/x.cpython-313-x86_64-linux-gnu.so";
-        assert_eq!(links, [module, "/usr/lib/x86_64-linux-gnu", "/lib64"]);
+        assert_eq!(links, [module, "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/lib64"]);
     }
 
     #[test]
