@@ -70,6 +70,10 @@ impl Twins {
         let libraries = Libraries::find(host, &libraries_at);
         for (path, id) in host.walk() {
             let node = host.node(id);
+            // The links `lib64 -> usr/lib64` and the like are not files of /usr.
+            if path.components().count() < 2 {
+                continue;
+            }
             let place = merged_usr(&path)?;
             let is_library = path_has(&place, TRIPLET) || place.starts_with(&loader);
             match &node.kind {
@@ -271,7 +275,7 @@ mod tests {
             ("usr/bin/script", Content::inline("#!/bin/sh\n")),
             ("usr/lib/python3.13/os.py", Content::inline("")),
         ]);
-        let native = tree(&[
+        let mut native = tree(&[
             ("bin/sed", host(&["libc.so.6"])),
             ("usr/bin/perl", host(&["libc.so.6", "libmissing.so.1"])),
             ("usr/bin/uname", host(&["libc.so.6"])),
@@ -282,6 +286,8 @@ mod tests {
             ("usr/lib64/ld-linux-x86-64.so.2", host(&[])),
             ("usr/lib/python3.13/x.cpython-313-x86_64-linux-gnu.so", host(&[])),
         ]);
+        // As base-files has it.
+        native.put(&path("lib64"), Default::default(), Kind::Symlink(b"usr/lib64".to_vec())).unwrap();
         let twins = Twins::choose(&target, &native).unwrap();
         let names: Vec<String> = twins
             .tree
