@@ -18,7 +18,8 @@ pub(super) const HOST_MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else
 const TARGET_MACHINE: u16 = 183;
 /// Debian's name for this computer's library directories.
 const TRIPLET: &str = if cfg!(target_arch = "x86_64") { "x86_64-linux-gnu" } else { "aarch64-linux-gnu" };
-/// The loader's directory, in the ABI of x86-64, and where it is in a merged /usr: base-files insists on that very link.
+/// The loader's directory, in the ABI of x86-64, and where it is in a merged /usr. Scripts of base-files and systemd insist on
+/// that very link, and that it leads to a directory in /usr.
 const LOADER: (&str, &str) = ("lib64", "usr/lib64");
 
 /// Programs that answer for the machine they were built for, or work on files of it.
@@ -79,8 +80,8 @@ impl Twins {
             match &node.kind {
                 Kind::File(_) | Kind::Symlink(_) if is_library => {
                     twins.tree.put(&place, node.meta.clone(), node.kind.clone())?;
-                    // Beside the target's own files (Python's extension modules): seen there by name.
-                    if !place.starts_with(&libraries_at) && !place.starts_with(&loader) {
+                    // The loader, and what lies beside the target's own files (Python's extension modules): each by name.
+                    if !place.starts_with(&libraries_at) {
                         twins.link(target, &place)?;
                     }
                 }
@@ -96,7 +97,6 @@ impl Twins {
         }
         let below = |place: &str| format!("/{}/twins/{place}", super::dispatch::TOOLS).into_bytes();
         twins.links.push((libraries_at, below(&format!("usr/lib/{TRIPLET}"))));
-        twins.links.push((loader, below(LOADER.1)));
         twins.links.push((TreePath::new(LOADER.0)?, LOADER.1.into()));
         Ok(twins)
     }
@@ -107,8 +107,10 @@ impl Twins {
     }
 
     fn link(&mut self, target: &Tree, place: &TreePath) -> Result<(), TreeError> {
-        let parent = place.parent().and_then(|parent| target.get(&parent));
-        if target.get(place).is_none() && parent.is_some_and(|parent| parent.kind.is_directory()) {
+        let parent = place.parent().unwrap_or_default();
+        let is_loader = parent.as_bytes() == LOADER.1.as_bytes();
+        let parent = target.get(&parent).is_some_and(|parent| parent.kind.is_directory());
+        if target.get(place).is_none() && (parent || is_loader) {
             let to = [b"/", super::dispatch::TOOLS.as_bytes(), b"/twins/", place.as_bytes()].concat();
             self.links.push((place.clone(), to));
         }
@@ -307,7 +309,7 @@ mod tests {
         assert_eq!(twins.programs(), 1);
         let links: Vec<String> = twins.links().iter().map(|(path, _)| path.to_string()).collect();
         let module = "/usr/lib/python3.13/x.cpython-313-x86_64-linux-gnu.so";
-        assert_eq!(links, [module, "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/lib64"]);
+        assert_eq!(links, [module, "/usr/lib64/ld-linux-x86-64.so.2", "/usr/lib/x86_64-linux-gnu", "/lib64"]);
     }
 
     #[test]
