@@ -51,19 +51,17 @@ pub fn run(job: &Job<'_>, on: &mut dyn FnMut(Event<'_>)) -> Result<Outcome, Sand
     let mut sources = Sources::default();
     sources.collect(&tools);
     sources.collect(&lower);
+    let plan = Plan { memory, emulation, tools: &tools, lower: &lower, hidden: &hidden, sources: &sources };
     let started = Instant::now();
-    let mut child = Running::start(STAGE_NAMESPACES, &scratch.path, &program, &ids, job.cancel)?;
-    let mut talk = |child: &mut Running<'_>| -> Result<Outcome, SandboxError> {
-        let plan = Plan { memory, emulation, tools: &tools, lower: &lower, hidden: &hidden, sources: &sources };
+    let result = Running::start(STAGE_NAMESPACES, &scratch.path, &program, &ids, job.cancel).and_then(|mut child| {
         // When sending fails the child has given up, and its own words are better than "broken pipe".
         let sent = child.send_plan(&plan, job);
-        child.follow(job, started, sent, on)
-    };
-    let result = talk(&mut child);
-    let result = child.finish(result);
-    drop(child);
-    scratch.remove(&ids, &program)?;
+        let result = child.follow(job, started, sent, on);
+        child.finish(result)
+    });
+    let removed = scratch.remove(&ids, &program);
     let outcome = result?;
+    removed?;
     no_host_programs(&outcome.changes, emulation)?;
     Ok(outcome)
 }

@@ -18,8 +18,9 @@ pub(super) const HOST_MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else
 const TARGET_MACHINE: u16 = 183;
 /// Debian's name for this computer's library directories.
 const TRIPLET: &str = if cfg!(target_arch = "x86_64") { "x86_64-linux-gnu" } else { "aarch64-linux-gnu" };
-/// The loader's directory, in the ABI of x86-64.
-const LOADER: &str = "lib64";
+/// The loader's directory, in the ABI of x86-64, and where it is in a merged /usr. Scripts of base-files and systemd insist on
+/// that very link, and that it leads to a directory in /usr.
+const LOADER: (&str, &str) = ("lib64", "usr/lib64");
 
 /// Programs that answer for the machine they were built for, or work on files of it.
 const NEVER: &[(&str, &str)] = &[
@@ -63,19 +64,24 @@ impl Twins {
     pub fn choose(target: &Tree, host: &Tree) -> Result<Self, TreeError> {
         let mut twins = Self { tree: Tree::new(Default::default()), links: Vec::new(), programs: 0 };
         let libraries_at = TreePath::new(format!("usr/lib/{TRIPLET}"))?;
-        if target.get(&libraries_at).is_some() || target.get(&TreePath::new(LOADER)?).is_some() {
+        let loader = TreePath::new(LOADER.1)?;
+        if [&libraries_at, &loader, &TreePath::new(LOADER.0)?].iter().any(|path| target.get(path).is_some()) {
             return Ok(twins);
         }
         let libraries = Libraries::find(host, &libraries_at);
         for (path, id) in host.walk() {
             let node = host.node(id);
+            // The links `lib64 -> usr/lib64` and the like are not files of /usr.
+            if path.components().count() < 2 {
+                continue;
+            }
             let place = merged_usr(&path)?;
-            let is_library = path_has(&place, TRIPLET) || place.starts_with(&TreePath::new("usr/lib64")?);
+            let is_library = path_has(&place, TRIPLET) || place.starts_with(&loader);
             match &node.kind {
                 Kind::File(_) | Kind::Symlink(_) if is_library => {
                     twins.tree.put(&place, node.meta.clone(), node.kind.clone())?;
-                    // Beside the target's own files (Python's extension modules): seen there by name.
-                    if !place.starts_with(&libraries_at) && !place.starts_with(&TreePath::new("usr/lib64")?) {
+                    // The loader, and what lies beside the target's own files (Python's extension modules): each by name.
+                    if !place.starts_with(&libraries_at) {
                         twins.link(target, &place)?;
                     }
                 }
@@ -91,7 +97,7 @@ impl Twins {
         }
         let below = |place: &str| format!("/{}/twins/{place}", super::dispatch::TOOLS).into_bytes();
         twins.links.push((libraries_at, below(&format!("usr/lib/{TRIPLET}"))));
-        twins.links.push((TreePath::new(LOADER)?, below("usr/lib64")));
+        twins.links.push((TreePath::new(LOADER.0)?, LOADER.1.into()));
         Ok(twins)
     }
 
@@ -101,8 +107,10 @@ impl Twins {
     }
 
     fn link(&mut self, target: &Tree, place: &TreePath) -> Result<(), TreeError> {
-        let parent = place.parent().and_then(|parent| target.get(&parent));
-        if target.get(place).is_none() && parent.is_some_and(|parent| parent.kind.is_directory()) {
+        let parent = place.parent().unwrap_or_default();
+        let is_loader = parent.as_bytes() == LOADER.1.as_bytes();
+        let parent = target.get(&parent).is_some_and(|parent| parent.kind.is_directory());
+        if target.get(place).is_none() && (parent || is_loader) {
             let to = [b"/", super::dispatch::TOOLS.as_bytes(), b"/twins/", place.as_bytes()].concat();
             self.links.push((place.clone(), to));
         }
@@ -269,7 +277,7 @@ mod tests {
             ("usr/bin/script", Content::inline("#!/bin/sh\n")),
             ("usr/lib/python3.13/os.py", Content::inline("")),
         ]);
-        let native = tree(&[
+        let mut native = tree(&[
             ("bin/sed", host(&["libc.so.6"])),
             ("usr/bin/perl", host(&["libc.so.6", "libmissing.so.1"])),
             ("usr/bin/uname", host(&["libc.so.6"])),
@@ -280,6 +288,8 @@ mod tests {
             ("usr/lib64/ld-linux-x86-64.so.2", host(&[])),
             ("usr/lib/python3.13/x.cpython-313-x86_64-linux-gnu.so", host(&[])),
         ]);
+        // As base-files has it.
+        native.put(&path("lib64"), Default::default(), Kind::Symlink(b"usr/lib64".to_vec())).unwrap();
         let twins = Twins::choose(&target, &native).unwrap();
         let names: Vec<String> = twins
             .tree
@@ -299,7 +309,7 @@ mod tests {
         assert_eq!(twins.programs(), 1);
         let links: Vec<String> = twins.links().iter().map(|(path, _)| path.to_string()).collect();
         let module = "/usr/lib/python3.13/x.cpython-313-x86_64-linux-gnu.so";
-        assert_eq!(links, [module, "/usr/lib/x86_64-linux-gnu", "/lib64"]);
+        assert_eq!(links, [module, "/usr/lib64/ld-linux-x86-64.so.2", "/usr/lib/x86_64-linux-gnu", "/lib64"]);
     }
 
     #[test]
