@@ -199,12 +199,6 @@ impl Lan {
             found
         })
     }
-
-    /// The number of the tap, which link-local addresses need.
-    pub fn scope(&self) -> u32 {
-        let said = self.ip(&["-oneline", "link", "show", "dev", self.tap()]);
-        said.split(':').next().and_then(|number| number.trim().parse().ok()).expect("a number for the tap")
-    }
 }
 
 impl Drop for Lan {
@@ -243,7 +237,8 @@ fn knock(device: IpAddr, side: Side, kind: SocketType, ports: &[u16]) -> Vec<(Po
             Ok(()) if tcp => found.push((name, Answer::Open)),
             Ok(()) => {
                 // An empty datagram opens nothing anywhere; a DNS question is polite everywhere and gets more answers.
-                drop(rustix::net::send(&socket, QUESTION, rustix::net::SendFlags::empty()));
+                // An error here is the answer to an earlier datagram; it comes again below.
+                let _ = rustix::net::send(&socket, QUESTION, rustix::net::SendFlags::empty());
                 waiting.push((port, socket));
             }
             Err(rustix::io::Errno::CONNREFUSED) => found.push((name, Answer::Refused)),
