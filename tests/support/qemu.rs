@@ -74,14 +74,21 @@ impl Boot {
         let initramfs = partition.copy(setting(&config, "initramfs "), room.path());
         let own_cmdline = partition.read("cmdline.txt");
 
-        // QEMU's Pi resets at once when its watchdog is set, instead of a minute later: there it stays unset.
-        let (console, line, extra) = match machine {
-            Machine::Virt => ("ttyAMA0", "hvc0", ""),
-            Machine::Raspi3b => ("ttyS1,115200", "ttyUSB0", "systemd.watchdog_sec=0"),
+        // QEMU's Pi resets at once when its watchdog is set, instead of a minute later: there it stays unset. Its
+        // second serial port is the shell's, so what the console would show comes out of the first, the early
+        // console of the kernel, which is told everything by systemd too.
+        let (line, extra) = match machine {
+            Machine::Virt => ("hvc0", "console=ttyAMA0 systemd.show_status=yes"),
+            Machine::Raspi3b => (
+                "ttyS1",
+                "systemd.watchdog_sec=0 earlycon=pl011,mmio32,0x3f201000 keep_bootcon loglevel=6 \
+                 systemd.log_target=kmsg printk.devkmsg=on",
+            ),
         };
         let cmdline = format!(
-            "{} console={console} systemd.show_status=yes systemd.getty_auto=no systemd.wants=hardtack-probe.service \
-             systemd.set_credential_binary=systemd.extra-unit.hardtack-probe.service:{} {extra} {}",
+            "{} {extra} systemd.getty_auto=no systemd.default_device_timeout_sec=900 systemd.default_timeout_start_sec=900 \
+             systemd.wants=hardtack-probe.service \
+             systemd.set_credential_binary=systemd.extra-unit.hardtack-probe.service:{} {}",
             own_cmdline.trim_end_matches('\n'),
             base64(probe_unit(line).as_bytes()),
             options.cmdline,
@@ -129,12 +136,10 @@ impl Boot {
                 let dtb = partition.copy("bcm2837-rpi-3-b.dtb", room.path());
                 qemu.args(["-M", "raspi3b", "-dtb"]).arg(dtb);
                 qemu.arg("-drive").arg(format!("if=sd,file={},format=raw", card.display()));
-                qemu.args(["-device", "usb-hub,id=hub,bus=usb-bus.0,port=1"]);
-                qemu.args(["-device", "usb-serial,chardev=shell,bus=usb-bus.0,port=1.1"]);
                 // The first serial port is the one Bluetooth sits on, the second is the header's.
-                qemu.args(["-serial", "null", "-serial", "chardev:console"]);
+                qemu.args(["-serial", "chardev:console", "-serial", "chardev:shell"]);
                 if options.lan.is_some() {
-                    qemu.args(["-device", "usb-net,netdev=lan,bus=usb-bus.0,port=1.2"]);
+                    qemu.args(["-device", "usb-net,netdev=lan"]);
                 }
             }
         }
@@ -212,7 +217,11 @@ impl Boot {
     /// Waits until systemd has finished starting up, and returns what it calls that state: `running` if nothing failed.
     pub fn wait_until_started(&mut self, timeout: Duration) -> String {
         let end = Instant::now() + timeout;
-        self.wait_for("Welcome to ", timeout);
+        let first_word = match self.machine {
+            Machine::Virt => "Welcome to ",
+            Machine::Raspi3b => "systemd[1]: ",
+        };
+        self.wait_for(first_word, timeout);
         self.wait_for_shell(end);
         let left = end.saturating_duration_since(Instant::now()).max(ANSWER);
         self.ask("systemctl is-system-running --wait", left).1.trim().to_owned()
