@@ -55,6 +55,9 @@ pub mod image;
 // What lies beside the image.
 pub mod artifact;
 
+// What was written, read again.
+pub mod inspect;
+
 // Where the rooms meet.
 #[cfg(target_os = "linux")]
 pub mod pipeline;

@@ -7,10 +7,14 @@
 
 mod build;
 mod cache;
+mod cat;
 mod completions;
 mod environment;
 mod failure;
+mod image_path;
+mod inspect;
 mod lock;
+mod ls;
 mod man;
 mod profiles;
 mod progress;
@@ -36,7 +40,8 @@ use std::process::ExitCode;
     after_help = "Examples:
   hardtack build minimal        out/minimal.img, ready to be flashed
   hardtack profiles             what comes with hardtack
-  hardtack show files           what a profile means, line by line"
+  hardtack show files           what a profile means, line by line
+  hardtack inspect pi.img       what is in an image, ours or not"
 )]
 pub struct Cli {
     /// Options that every command has.
@@ -83,6 +88,12 @@ pub enum Command {
     Profiles(profiles::Args),
     /// Show everything a profile means, and the line each value comes from
     Show(show::Args),
+    /// Look into any image: partitions, filesystems, system, packages
+    Inspect(inspect::Args),
+    /// List a directory inside an image
+    Ls(ls::Args),
+    /// Print a file inside an image
+    Cat(cat::Args),
     /// Look after what is kept between builds
     Cache(cache::Args),
     /// Print a completion script for a shell
@@ -95,6 +106,9 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
     match command {
         Command::Build(args) => build::run(&args, context),
         Command::Lock(args) => lock::run(&args, context),
+        Command::Inspect(args) => inspect::run(&args, context),
+        Command::Ls(args) => ls::run(&args, context),
+        Command::Cat(args) => cat::run(&args, context),
         Command::Cache(args) => cache::run(&args, context),
         Command::Profiles(args) => profiles::run(&args, context),
         Command::Show(args) => show::run(&args, context),

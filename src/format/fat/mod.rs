@@ -15,7 +15,7 @@
 mod geometry;
 mod name;
 mod read;
-mod time;
+pub(crate) mod time;
 mod write;
 
 use crate::meta::Timestamp;

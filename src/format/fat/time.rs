@@ -49,8 +49,8 @@ pub(super) fn decode(date: u16, time: u16) -> Timestamp {
 }
 
 /// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar. Years are counted from March,
-/// so that the leap day is the last of its year; only days from 1970 on are asked for.
-fn civil(days: i64) -> (i64, i64, i64) {
+/// so that the leap day is the last of its year; days before the year 0 are not asked for.
+pub(crate) fn civil(days: i64) -> (i64, i64, i64) {
     let since = days + 719_468; // from 0000-03-01
     let (era, of_era) = (since / 146_097, since % 146_097);
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
