@@ -19,13 +19,51 @@ pub mod digest;
 pub mod meta;
 pub mod content;
 pub mod pack;
+pub mod progress;
 
 // Bytes ⇄ values.
 pub mod format;
 
+// What Debian says, offline.
+pub mod debian;
+
+// Bytes by digest on this machine.
+pub mod store;
+
 // The filesystem in memory.
 pub mod tree;
 
-// Maintainer scripts: the one place where something of the target runs.
+// What the user wants.
+pub mod profile;
+
+// Debian's language, offline.
+pub mod debian;
+
+// What will be used, exactly.
+pub mod plan;
+
+// The network, and what came from it.
+pub mod store;
+
+// Where the tree starts.
+pub mod base;
+
+// The one place where something runs.
 #[cfg(target_os = "linux")]
 pub mod sandbox;
+
+// Tree → Tree.
+pub mod transform;
+
+// Trees → disk.
+pub mod image;
+
+// What lies beside the image.
+pub mod artifact;
+
+// Where the rooms meet.
+#[cfg(target_os = "linux")]
+pub mod pipeline;
+
+// The command line; nothing else uses it.
+pub mod cli;

@@ -1,4 +1,4 @@
-//! hardtack
+//! The `hardtack` program. Everything it does is in the library; `cli::main` is the table of commands.
 
 use std::process::ExitCode;
 
@@ -8,5 +8,5 @@ fn main() -> ExitCode {
     if let Some(code) = hardtack::sandbox::child_main() {
         return code;
     }
-    ExitCode::SUCCESS
+    hardtack::cli::main()
 }

@@ -47,6 +47,8 @@ pub struct Configure<'a> {
     pub held: &'a [(String, Content)],
     /// Programs to run when everything is configured.
     pub scripts: &'a [Script],
+    /// Whether to make the initramfs that packages and scripts ask for; without, asking has no effect.
+    pub initramfs: bool,
     /// The clock, seconds since 1970. Nothing in the result is newer.
     pub epoch: i64,
     /// See [`Job::emulator`].
@@ -97,7 +99,7 @@ pub fn configure(work: Configure<'_>, on: &mut dyn FnMut(Event<'_>)) -> Result<C
         let program = format!("/.hardtack/in/{}", plain(&script.name));
         steps.push(Step::new(format!("script {}", script.name), &[&program], work.epoch));
     }
-    if has_initramfs(&tree) {
+    if work.initramfs && has_initramfs(&tree) {
         let make = "if [ -e /run/hardtack-initramfs ]; then exec /.hardtack/in/update-initramfs -c -k all; fi";
         steps.push(Step::new("making the initramfs", &["/bin/sh", "-ec", make], work.epoch));
     }

@@ -331,6 +331,34 @@ impl Tree {
         removed
     }
 
+    /// Moves everything below the directory at exactly `path` into a tree of its own, for another filesystem; the empty
+    /// directory stays as the place to mount that. Names of one file become separate files.
+    pub fn split_off(&mut self, path: &TreePath) -> Result<Tree, TreeError> {
+        let id = self.id(path).ok_or_else(|| TreeError::Missing(path.clone()))?;
+        let node = self.node(id);
+        let Kind::Directory(children) = &node.kind else {
+            let found = node.kind.word();
+            return Err(TreeError::InTheWay { path: path.clone(), found, wanted: "directory" });
+        };
+        let names: Vec<Vec<u8>> = children.keys().cloned().collect();
+        let mut split = Tree::new(node.meta.mtime);
+        split.nodes[0].meta = node.meta.clone();
+        let below = self.walk().filter(|(at, _)| at != path && at.starts_with(path));
+        for (at, id) in below {
+            let node = self.node(id);
+            split.set_layer(node.layer);
+            let kind = match &node.kind {
+                Kind::Directory(_) => Kind::Directory(BTreeMap::new()),
+                other => other.clone(),
+            };
+            split.put(&TreePath::new(&at.as_bytes()[path.as_bytes().len()..])?, node.meta.clone(), kind)?;
+        }
+        for name in names {
+            self.remove(&path.join(&name)?);
+        }
+        Ok(split)
+    }
+
     /// The metadata of the node at exactly `path`, to be changed.
     pub fn meta_mut(&mut self, path: &TreePath) -> Result<&mut Meta, TreeError> {
         let id = self.id(path).ok_or_else(|| TreeError::Missing(path.clone()))?;

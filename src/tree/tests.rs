@@ -119,3 +119,16 @@ fn changes_carry_the_layer_that_made_them() {
     assert_eq!(tree.get(&path("usr/lib")).unwrap().layer, 3);
     assert_eq!(tree.get(&path("usr")).unwrap().layer, 0);
 }
+
+#[test]
+fn a_directory_becomes_a_tree_of_its_own() {
+    let mut tree = merged_usr();
+    put(&mut tree, "boot/firmware/overlays/a.dtbo", "x").unwrap();
+    put(&mut tree, "boot/firmware/config.txt", "y").unwrap();
+    put(&mut tree, "boot/vmlinuz", "z").unwrap();
+    let split = tree.split_off(&path("boot/firmware")).unwrap();
+    let names = |tree: &Tree| tree.walk().map(|(path, _)| path.to_string()).collect::<Vec<_>>().join(" ");
+    assert_eq!(names(&split), "/ /config.txt /overlays /overlays/a.dtbo");
+    assert_eq!(names(&tree), "/ /boot /boot/firmware /boot/vmlinuz /lib /usr /usr/lib");
+    assert!(matches!(tree.split_off(&path("boot/vmlinuz")), Err(TreeError::InTheWay { .. })));
+}

@@ -1,0 +1,3 @@
+//! What lies beside an image when a build is done.
+
+pub mod manifest;

@@ -1,0 +1,3 @@
+//! Where a tree starts: the packages of an archive, unpacked here without running anything.
+
+pub mod archive;
