@@ -24,12 +24,6 @@ pub mod progress;
 // Bytes ⇄ values.
 pub mod format;
 
-// What Debian says, offline.
-pub mod debian;
-
-// Bytes by digest on this machine.
-pub mod store;
-
 // The filesystem in memory.
 pub mod tree;
 

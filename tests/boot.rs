@@ -294,7 +294,7 @@ fn check_ports(boot: &mut Boot, lan: &Lan, findings: &mut Findings) {
         .collect();
 
     let four = IpAddr::V4(lan.device4(Duration::from_secs(120)));
-    let said = boot.shell("ip -6 -o addr show dev eth0 scope global");
+    let said = boot.shell("ip -color=never -6 -o addr show dev eth0 scope global");
     let six =
         said.split_whitespace().filter_map(|word| word.split('/').next()?.parse::<Ipv6Addr>().ok()).next();
     findings.check(six.is_some(), || format!("the device took no IPv6 address: {said:?}"));

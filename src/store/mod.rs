@@ -300,6 +300,3 @@ fn shown(url: &Url) -> String {
     let _ = url.set_password(None);
     url.to_string()
 }
-//! Bytes by digest on this machine.
-
-pub mod layer;

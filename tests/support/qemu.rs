@@ -86,7 +86,7 @@ impl Boot {
             ),
         };
         let cmdline = format!(
-            "{} {extra} systemd.getty_auto=no systemd.default_device_timeout_sec=900 systemd.default_timeout_start_sec=900 \
+            "{} {extra} nowatchdog systemd.getty_auto=no systemd.default_device_timeout_sec=900 systemd.default_timeout_start_sec=900 \
              systemd.wants=hardtack-probe.service \
              systemd.set_credential_binary=systemd.extra-unit.hardtack-probe.service:{} {}",
             own_cmdline.trim_end_matches('\n'),
