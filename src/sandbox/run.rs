@@ -141,7 +141,7 @@ fn tools(job: &Job<'_>, emulation: Emulation) -> Result<Tree, SandboxError> {
     {
         tree.put(&path("dispatch"), program(), Kind::File(crate::content::Content::inline(dispatch::program())))
             .map_err(failed)?;
-        twins.put_into(&mut tree, &path("twins")).map_err(failed)?;
+        twins.put_into(&mut tree).map_err(failed)?;
     }
     for (name, content) in job.inputs {
         let place = path("in").join(name.as_bytes()).map_err(|error| failed(error.into()))?;
