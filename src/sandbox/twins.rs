@@ -93,19 +93,22 @@ impl Twins {
             let place = merged_usr(&path).map_err(broken)?;
             let is_library =
                 place.starts_with(&usr) && path_has(&place, TRIPLET) || place.starts_with(&loader_at);
-            let kind = match &node.kind {
-                Kind::Symlink(target) if is_library => Kind::Symlink(target.clone()),
-                Kind::File(content) => {
-                    let is_program = !is_library && is_twin(target, &place, content, &libraries);
-                    if !is_library && !is_program {
-                        continue;
+            let kind =
+                match &node.kind {
+                    Kind::Symlink(target) if is_library => Kind::Symlink(target.clone()),
+                    Kind::File(content) => {
+                        let is_program = !is_library && is_twin(target, &place, content, &libraries);
+                        if !is_library && !is_program {
+                            continue;
+                        }
+                        twins.programs += usize::from(is_program);
+                        let content = replacements.make(content);
+                        Kind::File(content.map_err(|source| {
+                            SandboxError::io(format!("reading the twin of {place}"), source)
+                        })?)
                     }
-                    twins.programs += usize::from(is_program);
-                    let content = replacements.make(content);
-                    Kind::File(content.map_err(|source| SandboxError::io(format!("reading the twin of {place}"), source))?)
-                }
-                _ => continue,
-            };
+                    _ => continue,
+                };
             twins.tree.put(&place, node.meta.clone(), kind).map_err(broken)?;
             if is_library && !place.starts_with(&libraries_at) && !place.starts_with(&loader_at) {
                 // Beside the target's own files (Python's extension modules): seen there by name.
@@ -180,7 +183,8 @@ impl Replacements {
                 from += slash;
                 let here = &buffer[from..n];
                 // A path that ended in the last step's overlap must not be found again inside itself.
-                let pair = self.pairs.iter().find(|(old, _)| at + from as u64 >= done && here.starts_with(old));
+                let pair =
+                    self.pairs.iter().find(|(old, _)| at + from as u64 >= done && here.starts_with(old));
                 match pair {
                     Some((old, source)) => {
                         found.push((at + from as u64, old.len() as u64, source.clone()));
@@ -224,7 +228,10 @@ fn copy_pieces(content: &Content, from: u64, to: u64, pieces: &mut Vec<Piece>) {
 /// Whether this program of the host may run in place of the target's.
 fn is_twin(target: &Tree, place: &TreePath, content: &Content, libraries: &Libraries) -> bool {
     Elf::read(content).is_some_and(|elf| {
-        elf.machine == HOST_MACHINE && elf.interpreter.is_some() && may_stand_in(target, place) && libraries.satisfy(&elf)
+        elf.machine == HOST_MACHINE
+            && elf.interpreter.is_some()
+            && may_stand_in(target, place)
+            && libraries.satisfy(&elf)
     })
 }
 
@@ -334,8 +341,13 @@ mod tests {
         put(32, &64u64.to_le_bytes());
         put(54, &56u16.to_le_bytes());
         put(56, &3u16.to_le_bytes());
-        for (index, (kind, offset, size)) in
-            [(1u32, 0u64, 0x1000 + strings.len() as u64), (3, 0x1001, 13), (2, 0x200, dynamic.len() as u64 * 8)].into_iter().enumerate()
+        for (index, (kind, offset, size)) in [
+            (1u32, 0u64, 0x1000 + strings.len() as u64),
+            (3, 0x1001, 13),
+            (2, 0x200, dynamic.len() as u64 * 8),
+        ]
+        .into_iter()
+        .enumerate()
         {
             let at = 64 + index * 56;
             put(at, &kind.to_le_bytes());
@@ -359,7 +371,8 @@ mod tests {
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn only_programs_the_target_has_with_all_their_libraries_get_a_twin() {
-        let (arm, host) = (|| program(TARGET_MACHINE, &["libc.so.6"]), |needs: &[&str]| program(HOST_MACHINE, needs));
+        let (arm, host) =
+            (|| program(TARGET_MACHINE, &["libc.so.6"]), |needs: &[&str]| program(HOST_MACHINE, needs));
         let target = tree(&[
             ("usr/bin/sed", arm()),
             ("usr/bin/perl", arm()),
@@ -409,7 +422,8 @@ mod tests {
             assert_eq!(old.len(), new.len(), "{old}");
         }
         // Across the border of two steps, one after the other, and cut off at the end.
-        for before in [0, 1, (256 << 10) - 30, (256 << 10) - 10, (256 << 10) - 1, 256 << 10, (256 << 10) + 5] {
+        for before in [0, 1, (256 << 10) - 30, (256 << 10) - 10, (256 << 10) - 1, 256 << 10, (256 << 10) + 5]
+        {
             let mut bytes = vec![b'/'; before];
             bytes.extend(b"/usr/lib/x86_64-linux-gnu/perl/lib/x86_64-linux-gnu/lib64/ld-linux-x86-64.so.2\0/usr/lib/x86_64");
             let made = Replacements::new().make(&Content::inline(bytes.clone())).unwrap();
