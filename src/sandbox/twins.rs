@@ -54,12 +54,24 @@ const NEVER: &[(&str, &str)] = &[
 ];
 /// Beginnings of such names.
 const NEVER_STARTS: &[(&str, &str)] = &[
-    ("dpkg", "its own architecture is built in"),
+    ("dpkg", "its own architecture is built in, and decides how packages are named"),
     ("apt", "its own architecture is built in"),
     ("qemu-", "an emulator"),
     ("gcc", "compiles for its own machine"),
     ("ld.", "links for its own machine"),
 ];
+
+/// The exceptions: they read and write paths, owners and archives, and name no package by its architecture.
+const AFTER_ALL: [&str; 3] = ["dpkg-divert", "dpkg-statoverride", "dpkg-deb"];
+
+/// Half of all emulated processes are `dpkg --compare-versions`, which maintainer scripts ask all the time and which depends on
+/// nothing but its arguments. Everything else goes to the target's own dpkg.
+const DPKG: &str = r#"#!/.hardtack/twins/usr/bin/dash
+case "$1" in
+--compare-versions) exec /.hardtack/twins/native-dpkg "$@" ;;
+esac
+exec /.hardtack/qemu -0 dpkg /usr/bin/dpkg "$@"
+"#;
 
 /// Native programs for a target, and what they need.
 #[derive(Clone, Debug)]
@@ -93,26 +105,55 @@ impl Twins {
             let place = merged_usr(&path).map_err(broken)?;
             let is_library =
                 place.starts_with(&usr) && path_has(&place, TRIPLET) || place.starts_with(&loader_at);
-            let kind = match &node.kind {
-                Kind::Symlink(target) if is_library => Kind::Symlink(target.clone()),
-                Kind::File(content) => {
-                    let is_program = !is_library && is_twin(target, &place, content, &libraries);
-                    if !is_library && !is_program {
-                        continue;
+            let kind =
+                match &node.kind {
+                    Kind::Symlink(target) if is_library => Kind::Symlink(target.clone()),
+                    Kind::File(content) => {
+                        let is_program = !is_library && is_twin(target, &place, content, &libraries);
+                        if !is_library && !is_program {
+                            continue;
+                        }
+                        twins.programs += usize::from(is_program);
+                        let content = replacements.make(content);
+                        Kind::File(content.map_err(|source| {
+                            SandboxError::io(format!("reading the twin of {place}"), source)
+                        })?)
                     }
-                    twins.programs += usize::from(is_program);
-                    let content = replacements.make(content);
-                    Kind::File(content.map_err(|source| SandboxError::io(format!("reading the twin of {place}"), source))?)
-                }
-                _ => continue,
-            };
+                    _ => continue,
+                };
             twins.tree.put(&place, node.meta.clone(), kind).map_err(broken)?;
             if is_library && !place.starts_with(&libraries_at) && !place.starts_with(&loader_at) {
                 // Beside the target's own files (Python's extension modules): seen there by name.
                 twins.link(target, &place);
             }
         }
+        twins.compare_versions(target, host, &libraries, &replacements)?;
         Ok(twins)
+    }
+
+    /// Adds [`DPKG`].
+    fn compare_versions(
+        &mut self,
+        target: &Tree,
+        host: &Tree,
+        libraries: &Libraries,
+        replacements: &Replacements,
+    ) -> Result<(), SandboxError> {
+        let broken = |error: TreeError| SandboxError::io("choosing native programs", io::Error::other(error));
+        let plain = |path: &str| TreePath::new(path).map_err(|error| broken(error.into()));
+        let (dpkg, dash) = (plain("usr/bin/dpkg")?, plain("usr/bin/dash")?);
+        let is_program = |content| {
+            Elf::read(content).is_some_and(|elf| elf.machine == HOST_MACHINE && libraries.satisfy(&elf))
+        };
+        let (Ok(native), true) = (host.file(&dpkg), target.get(&dpkg).is_some()) else { return Ok(()) };
+        if self.tree.get(&dash).is_some() && is_program(native) {
+            let native = replacements.make(native);
+            let native = native.map_err(|source| SandboxError::io("reading this machine's dpkg", source))?;
+            let program = || Meta::root(0o755, Default::default());
+            self.tree.put(&plain("native-dpkg")?, program(), Kind::File(native)).map_err(broken)?;
+            self.tree.put(&dpkg, program(), Kind::File(Content::inline(DPKG))).map_err(broken)?;
+        }
+        Ok(())
     }
 
     /// How many programs have a twin.
@@ -180,7 +221,8 @@ impl Replacements {
                 from += slash;
                 let here = &buffer[from..n];
                 // A path that ended in the last step's overlap must not be found again inside itself.
-                let pair = self.pairs.iter().find(|(old, _)| at + from as u64 >= done && here.starts_with(old));
+                let pair =
+                    self.pairs.iter().find(|(old, _)| at + from as u64 >= done && here.starts_with(old));
                 match pair {
                     Some((old, source)) => {
                         found.push((at + from as u64, old.len() as u64, source.clone()));
@@ -224,7 +266,10 @@ fn copy_pieces(content: &Content, from: u64, to: u64, pieces: &mut Vec<Piece>) {
 /// Whether this program of the host may run in place of the target's.
 fn is_twin(target: &Tree, place: &TreePath, content: &Content, libraries: &Libraries) -> bool {
     Elf::read(content).is_some_and(|elf| {
-        elf.machine == HOST_MACHINE && elf.interpreter.is_some() && may_stand_in(target, place) && libraries.satisfy(&elf)
+        elf.machine == HOST_MACHINE
+            && elf.interpreter.is_some()
+            && may_stand_in(target, place)
+            && libraries.satisfy(&elf)
     })
 }
 
@@ -232,7 +277,8 @@ fn is_twin(target: &Tree, place: &TreePath, content: &Content, libraries: &Libra
 fn may_stand_in(target: &Tree, place: &TreePath) -> bool {
     let name = String::from_utf8_lossy(place.name().unwrap_or_default()).into_owned();
     let never = NEVER.iter().any(|(never, _)| *never == name)
-        || NEVER_STARTS.iter().any(|(start, _)| name.starts_with(start));
+        || NEVER_STARTS.iter().any(|(start, _)| name.starts_with(start))
+            && !AFTER_ALL.contains(&name.as_str());
     match target.get(place).map(|node| &node.kind) {
         Some(Kind::File(content)) if !never => {
             Elf::read(content).is_some_and(|elf| elf.machine == TARGET_MACHINE && elf.interpreter.is_some())
@@ -334,8 +380,13 @@ mod tests {
         put(32, &64u64.to_le_bytes());
         put(54, &56u16.to_le_bytes());
         put(56, &3u16.to_le_bytes());
-        for (index, (kind, offset, size)) in
-            [(1u32, 0u64, 0x1000 + strings.len() as u64), (3, 0x1001, 13), (2, 0x200, dynamic.len() as u64 * 8)].into_iter().enumerate()
+        for (index, (kind, offset, size)) in [
+            (1u32, 0u64, 0x1000 + strings.len() as u64),
+            (3, 0x1001, 13),
+            (2, 0x200, dynamic.len() as u64 * 8),
+        ]
+        .into_iter()
+        .enumerate()
         {
             let at = 64 + index * 56;
             put(at, &kind.to_le_bytes());
@@ -359,12 +410,14 @@ mod tests {
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn only_programs_the_target_has_with_all_their_libraries_get_a_twin() {
-        let (arm, host) = (|| program(TARGET_MACHINE, &["libc.so.6"]), |needs: &[&str]| program(HOST_MACHINE, needs));
+        let (arm, host) =
+            (|| program(TARGET_MACHINE, &["libc.so.6"]), |needs: &[&str]| program(HOST_MACHINE, needs));
         let target = tree(&[
             ("usr/bin/sed", arm()),
             ("usr/bin/perl", arm()),
             ("usr/bin/uname", arm()),
-            ("usr/bin/dpkg-deb", arm()),
+            ("usr/bin/dpkg-query", arm()),
+            ("usr/bin/dpkg-divert", arm()),
             ("usr/bin/script", Content::inline("#!/bin/sh\n")),
             ("usr/lib/python3.13/os.py", Content::inline("")),
         ]);
@@ -372,7 +425,8 @@ mod tests {
             ("bin/sed", host(&["libc.so.6"])),
             ("usr/bin/perl", host(&["libc.so.6", "libmissing.so.1"])),
             ("usr/bin/uname", host(&["libc.so.6"])),
-            ("usr/bin/dpkg-deb", host(&["libc.so.6"])),
+            ("usr/bin/dpkg-query", host(&["libc.so.6"])),
+            ("usr/bin/dpkg-divert", host(&["libc.so.6"])),
             ("usr/bin/script", host(&["libc.so.6"])),
             ("usr/bin/other", host(&["libc.so.6"])),
             ("usr/lib/x86_64-linux-gnu/libc.so.6", host(&[])),
@@ -391,13 +445,14 @@ mod tests {
         assert_eq!(
             names,
             [
+                "/usr/bin/dpkg-divert",
                 "/usr/bin/sed",
                 "/usr/lib/python3.13/x.cpython-313-x86_64-linux-gnu.so",
                 "/usr/lib/x86_64-linux-gnu/libc.so.6",
                 "/usr/lib64/ld-linux-x86-64.so.2"
             ]
         );
-        assert_eq!(twins.programs(), 1);
+        assert_eq!(twins.programs(), 2);
         let links: Vec<String> = twins.links().iter().map(|(path, _)| path.to_string()).collect();
         let module = "/usr/lib/python3.13/x.cpython-313-x86_64-linux-gnu.so";
         assert_eq!(links, [module]);
@@ -409,7 +464,8 @@ mod tests {
             assert_eq!(old.len(), new.len(), "{old}");
         }
         // Across the border of two steps, one after the other, and cut off at the end.
-        for before in [0, 1, (256 << 10) - 30, (256 << 10) - 10, (256 << 10) - 1, 256 << 10, (256 << 10) + 5] {
+        for before in [0, 1, (256 << 10) - 30, (256 << 10) - 10, (256 << 10) - 1, 256 << 10, (256 << 10) + 5]
+        {
             let mut bytes = vec![b'/'; before];
             bytes.extend(b"/usr/lib/x86_64-linux-gnu/perl/lib/x86_64-linux-gnu/lib64/ld-linux-x86-64.so.2\0/usr/lib/x86_64");
             let made = Replacements::new().make(&Content::inline(bytes.clone())).unwrap();
