@@ -54,12 +54,24 @@ const NEVER: &[(&str, &str)] = &[
 ];
 /// Beginnings of such names.
 const NEVER_STARTS: &[(&str, &str)] = &[
-    ("dpkg", "its own architecture is built in"),
+    ("dpkg", "its own architecture is built in, and decides how packages are named"),
     ("apt", "its own architecture is built in"),
     ("qemu-", "an emulator"),
     ("gcc", "compiles for its own machine"),
     ("ld.", "links for its own machine"),
 ];
+
+/// The exceptions: they read and write paths, owners and archives, and name no package by its architecture.
+const AFTER_ALL: [&str; 3] = ["dpkg-divert", "dpkg-statoverride", "dpkg-deb"];
+
+/// Half of all emulated processes are `dpkg --compare-versions`, which maintainer scripts ask all the time and which depends on
+/// nothing but its arguments. Everything else goes to the target's own dpkg.
+const DPKG: &str = r#"#!/.hardtack/twins/usr/bin/dash
+case "$1" in
+--compare-versions) exec /.hardtack/twins/native-dpkg "$@" ;;
+esac
+exec /.hardtack/qemu -0 dpkg /usr/bin/dpkg "$@"
+"#;
 
 /// Native programs for a target, and what they need.
 #[derive(Clone, Debug)]
@@ -115,7 +127,33 @@ impl Twins {
                 twins.link(target, &place);
             }
         }
+        twins.compare_versions(target, host, &libraries, &replacements)?;
         Ok(twins)
+    }
+
+    /// Adds [`DPKG`].
+    fn compare_versions(
+        &mut self,
+        target: &Tree,
+        host: &Tree,
+        libraries: &Libraries,
+        replacements: &Replacements,
+    ) -> Result<(), SandboxError> {
+        let broken = |error: TreeError| SandboxError::io("choosing native programs", io::Error::other(error));
+        let plain = |path: &str| TreePath::new(path).map_err(|error| broken(error.into()));
+        let (dpkg, dash) = (plain("usr/bin/dpkg")?, plain("usr/bin/dash")?);
+        let is_program = |content| {
+            Elf::read(content).is_some_and(|elf| elf.machine == HOST_MACHINE && libraries.satisfy(&elf))
+        };
+        let (Ok(native), true) = (host.file(&dpkg), target.get(&dpkg).is_some()) else { return Ok(()) };
+        if self.tree.get(&dash).is_some() && is_program(native) {
+            let native = replacements.make(native);
+            let native = native.map_err(|source| SandboxError::io("reading this machine's dpkg", source))?;
+            let program = || Meta::root(0o755, Default::default());
+            self.tree.put(&plain("native-dpkg")?, program(), Kind::File(native)).map_err(broken)?;
+            self.tree.put(&dpkg, program(), Kind::File(Content::inline(DPKG))).map_err(broken)?;
+        }
+        Ok(())
     }
 
     /// How many programs have a twin.
@@ -239,7 +277,8 @@ fn is_twin(target: &Tree, place: &TreePath, content: &Content, libraries: &Libra
 fn may_stand_in(target: &Tree, place: &TreePath) -> bool {
     let name = String::from_utf8_lossy(place.name().unwrap_or_default()).into_owned();
     let never = NEVER.iter().any(|(never, _)| *never == name)
-        || NEVER_STARTS.iter().any(|(start, _)| name.starts_with(start));
+        || NEVER_STARTS.iter().any(|(start, _)| name.starts_with(start))
+            && !AFTER_ALL.contains(&name.as_str());
     match target.get(place).map(|node| &node.kind) {
         Some(Kind::File(content)) if !never => {
             Elf::read(content).is_some_and(|elf| elf.machine == TARGET_MACHINE && elf.interpreter.is_some())
@@ -377,7 +416,8 @@ mod tests {
             ("usr/bin/sed", arm()),
             ("usr/bin/perl", arm()),
             ("usr/bin/uname", arm()),
-            ("usr/bin/dpkg-deb", arm()),
+            ("usr/bin/dpkg-query", arm()),
+            ("usr/bin/dpkg-divert", arm()),
             ("usr/bin/script", Content::inline("#!/bin/sh\n")),
             ("usr/lib/python3.13/os.py", Content::inline("")),
         ]);
@@ -385,7 +425,8 @@ mod tests {
             ("bin/sed", host(&["libc.so.6"])),
             ("usr/bin/perl", host(&["libc.so.6", "libmissing.so.1"])),
             ("usr/bin/uname", host(&["libc.so.6"])),
-            ("usr/bin/dpkg-deb", host(&["libc.so.6"])),
+            ("usr/bin/dpkg-query", host(&["libc.so.6"])),
+            ("usr/bin/dpkg-divert", host(&["libc.so.6"])),
             ("usr/bin/script", host(&["libc.so.6"])),
             ("usr/bin/other", host(&["libc.so.6"])),
             ("usr/lib/x86_64-linux-gnu/libc.so.6", host(&[])),
@@ -404,13 +445,14 @@ mod tests {
         assert_eq!(
             names,
             [
+                "/usr/bin/dpkg-divert",
                 "/usr/bin/sed",
                 "/usr/lib/python3.13/x.cpython-313-x86_64-linux-gnu.so",
                 "/usr/lib/x86_64-linux-gnu/libc.so.6",
                 "/usr/lib64/ld-linux-x86-64.so.2"
             ]
         );
-        assert_eq!(twins.programs(), 1);
+        assert_eq!(twins.programs(), 2);
         let links: Vec<String> = twins.links().iter().map(|(path, _)| path.to_string()).collect();
         let module = "/usr/lib/python3.13/x.cpython-313-x86_64-linux-gnu.so";
         assert_eq!(links, [module]);
