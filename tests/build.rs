@@ -178,7 +178,12 @@ fn judged(image: &Path, scratch: &Path) {
         let dpkg = |argument: &str| {
             run(Command::new("dpkg").arg(format!("--root={}", mount.display())).arg(argument), "dpkg")
         };
-        assert_eq!(dpkg("--audit"), "", "dpkg --audit");
+        // This machine's dpkg calls the device's architecture foreign; nothing else may bother it.
+        let audit = dpkg("--audit");
+        let foreign = "The following packages have an unknown foreign architecture";
+        let findings: Vec<&str> =
+            audit.split("\n\n").filter(|part| !part.is_empty() && !part.starts_with(foreign)).collect();
+        assert_eq!(findings, Vec::<&str>::new(), "dpkg --audit");
         let verify: String = dpkg("--verify").lines().filter(|line| !line.contains(" c /etc/")).collect();
         assert_eq!(verify, "", "dpkg --verify");
         let read = |path: &str| fs::read_to_string(mount.join(path)).unwrap();
