@@ -38,7 +38,8 @@ fn as_both(name: &str, test: fn()) {
     let user = user.or_else(|| Some(subuid.lines().next()?.split(':').next()?.to_owned()));
     let user = user.expect("no user with subordinate ids; `useradd -m hardtack-test`");
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
-    let line = passwd.lines().find(|line| line.starts_with(&format!("{user}:"))).expect("user in /etc/passwd");
+    let line =
+        passwd.lines().find(|line| line.starts_with(&format!("{user}:"))).expect("user in /etc/passwd");
     let ids: Vec<u32> = line.split(':').skip(2).take(2).map(|id| id.parse().unwrap()).collect();
     let output = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture"])
@@ -65,10 +66,17 @@ fn tiny() -> Tree {
         put(&mut tree, name, Meta::root(0o755, at(1000)), Kind::Directory(BTreeMap::new()));
     }
     put(&mut tree, "bin/busybox", Meta::root(0o755, at(1001)), Kind::File(Content::inline(busybox)));
-    for name in ["sh", "ls", "cat", "ln", "rm", "mv", "cp", "chmod", "chown", "mkdir", "touch", "mkfifo", "sleep", "dd",
-        "ip", "wget", "hostname", "id", "rmdir", "true", "mknod", "find", "stat", "env", "chroot", "truncate", "ps"]
-    {
-        put(&mut tree, &format!("bin/{name}"), Meta::root(0o777, at(1001)), Kind::Symlink(b"busybox".to_vec()));
+    for name in [
+        "sh", "ls", "cat", "ln", "rm", "mv", "cp", "chmod", "chown", "mkdir", "touch", "mkfifo", "sleep",
+        "dd", "ip", "wget", "hostname", "id", "rmdir", "true", "mknod", "find", "stat", "env", "chroot",
+        "truncate", "ps",
+    ] {
+        put(
+            &mut tree,
+            &format!("bin/{name}"),
+            Meta::root(0o777, at(1001)),
+            Kind::Symlink(b"busybox".to_vec()),
+        );
     }
     for name in ["etc/one", "etc/two", "etc/three", "etc/d/four", "etc/d/five"] {
         tree.put_file(&path(name), 0o644, at(1002), format!("{name}\n")).unwrap();
@@ -103,7 +111,12 @@ impl Bench {
         self.directory.path().join("scratch")
     }
 
-    fn run_steps(&self, tree: &Tree, steps: &[Step], on: &mut dyn FnMut(Event<'_>)) -> Result<Outcome, SandboxError> {
+    fn run_steps(
+        &self,
+        tree: &Tree,
+        steps: &[Step],
+        on: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Outcome, SandboxError> {
         let job = Job {
             tree,
             emulator: None,
@@ -125,7 +138,8 @@ impl Bench {
     }
 
     fn nothing_left(&self) {
-        let left: Vec<_> = std::fs::read_dir(self.scratch()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(self.scratch()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(left.is_empty(), "{left:?}");
     }
 }
@@ -136,9 +150,12 @@ fn shell(script: &str) -> Step {
 
 /// Changes as text, without times of what was touched just now.
 fn text(changes: &[Change]) -> Vec<String> {
-    let time = |meta: &Meta| if meta.mtime.seconds > 1_000_000_000 { "now".into() } else { meta.mtime.seconds.to_string() };
+    let time = |meta: &Meta| {
+        if meta.mtime.seconds > 1_000_000_000 { "now".into() } else { meta.mtime.seconds.to_string() }
+    };
     let meta_text = |meta: &Meta| {
-        let xattrs: Vec<_> = meta.xattrs.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        let xattrs: Vec<_> =
+            meta.xattrs.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         format!("{:o} {}:{} {} {xattrs:?}", meta.mode, meta.uid, meta.gid, time(meta))
     };
     let lines = changes.iter().map(|change| match change {
@@ -146,7 +163,11 @@ fn text(changes: &[Change]) -> Vec<String> {
             let what = match kind {
                 Kind::File(content) => {
                     let bytes = content.read_to_vec(1 << 30).unwrap();
-                    let shown = if bytes.len() > 100 { format!("{} bytes", bytes.len()) } else { bytes.escape_ascii().to_string() };
+                    let shown = if bytes.len() > 100 {
+                        format!("{} bytes", bytes.len())
+                    } else {
+                        bytes.escape_ascii().to_string()
+                    };
                     format!("file {shown}")
                 }
                 Kind::Symlink(target) => format!("-> {}", target.escape_ascii()),
@@ -178,7 +199,10 @@ fn changes_of(script: &str) -> Vec<String> {
 #[test]
 fn nothing_changed_is_no_difference() {
     as_both("nothing_changed_is_no_difference", || {
-        assert_eq!(changes_of("cat /etc/odd >/dev/null; : >>/etc/two; echo x >/tmp/x; echo y >/run/y"), [""; 0]);
+        assert_eq!(
+            changes_of("cat /etc/odd >/dev/null; : >>/etc/two; echo x >/tmp/x; echo y >/run/y"),
+            [""; 0]
+        );
     });
 }
 
@@ -347,7 +371,10 @@ fn a_failing_step_says_which_and_shows_its_last_lines() {
             &mut |event| lines += i32::from(matches!(event, Event::Line(_))),
         );
         let error = result.unwrap_err();
-        assert_eq!(error.to_string(), "configuring: the post-installation script of package sorry failed (exit status 1)");
+        assert_eq!(
+            error.to_string(),
+            "configuring: the post-installation script of package sorry failed (exit status 1)"
+        );
         let SandboxError::Step { last, .. } = error else { panic!("{error:?}") };
         assert_eq!(lines, 102);
         assert_eq!(last.len(), 40);
@@ -356,7 +383,8 @@ fn a_failing_step_says_which_and_shows_its_last_lines() {
 
         let error = bench.run(&tiny(), "kill -9 $$").unwrap_err();
         assert_eq!(error.to_string(), "script failed (signal 9)");
-        let error = bench.run_steps(&tiny(), &[Step::new("x", &["/no/such"], EPOCH)], &mut |_| ()).unwrap_err();
+        let error =
+            bench.run_steps(&tiny(), &[Step::new("x", &["/no/such"], EPOCH)], &mut |_| ()).unwrap_err();
         assert!(error.to_string().contains("/no/such"), "{error}");
         bench.nothing_left();
     });
@@ -369,7 +397,9 @@ fn what_a_step_leaves_running_ends_with_it() {
         let started = Instant::now();
         // Names of all processes but process 1, twice: while the daemons run, and in the next step.
         let names = "sleep 1; cat /proc/[0-9]*/comm | while read name; do echo SEEN $name; done";
-        let daemon = format!("(sleep 300; echo late >>/etc/two) & (while true; do echo x >>/etc/three; sleep 1; done) & {names}");
+        let daemon = format!(
+            "(sleep 300; echo late >>/etc/two) & (while true; do echo x >>/etc/three; sleep 1; done) & {names}"
+        );
         let steps = [shell(&daemon), shell("echo NEXT"), shell(names)];
         let outcome = bench.run_steps(&tiny(), &steps, &mut |_| ()).unwrap();
         assert!(started.elapsed() < Duration::from_secs(60));
@@ -468,7 +498,10 @@ fn a_tree_that_cannot_be_laid_out_says_where() {
         let mut tree = tiny();
         tree.meta_mut(&path("etc/two")).unwrap().uid = u32::MAX - 1;
         let error = bench.run(&tree, "true").unwrap_err();
-        assert!(error.to_string().contains("/etc/two") && error.to_string().contains("4294967294"), "{error}");
+        assert!(
+            error.to_string().contains("/etc/two") && error.to_string().contains("4294967294"),
+            "{error}"
+        );
         bench.nothing_left();
     });
 }

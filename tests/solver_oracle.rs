@@ -1,5 +1,7 @@
 //! The solver, judged by apt: the same indexes, an empty system, the same list of packages, the same set in the end.
 
+#![expect(clippy::print_stdout, reason = "what was compared, shown with --nocapture")]
+
 #[path = "solver_oracle/apt.rs"]
 mod apt;
 

@@ -50,8 +50,9 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
         .iter()
         .map(|reference| Named::load(reference, &boards, &args.network, &args.output))
         .collect::<Result<Vec<_>, _>>()?;
-    std::fs::create_dir_all(&args.output)
-        .map_err(|error| Failure::input(format!("cannot make the directory `{}`: {error}", args.output.display())))?;
+    std::fs::create_dir_all(&args.output).map_err(|error| {
+        Failure::input(format!("cannot make the directory `{}`: {error}", args.output.display()))
+    })?;
     let workspace = Workspace::open(context, &args.network, !args.no_twins)?;
     let mut manifests = Vec::new();
     for named in &named {
@@ -60,14 +61,20 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
                 let differences = lock.satisfies(&named.request);
                 if !differences.is_empty() {
                     let list = differences.join("\n  - ");
-                    let message =
-                        format!("the lock `{}` is not for this profile any more:\n  - {list}", named.lock_path.display());
-                    return Err(Failure::input(message).hint(format!("renew it: `hardtack lock {} --update`", named.profile.name)));
+                    let message = format!(
+                        "the lock `{}` is not for this profile any more:\n  - {list}",
+                        named.lock_path.display()
+                    );
+                    return Err(Failure::input(message)
+                        .hint(format!("renew it: `hardtack lock {} --update`", named.profile.name)));
                 }
                 lock
             }
             None if args.locked => {
-                let message = format!("there is no lock `{}`, and --locked forbids to make one", named.lock_path.display());
+                let message = format!(
+                    "there is no lock `{}`, and --locked forbids to make one",
+                    named.lock_path.display()
+                );
                 return Err(Failure::input(message).hint("make it with `hardtack lock`, and commit it"));
             }
             None => {
@@ -96,8 +103,11 @@ fn summary(release: &Release, named: &Named, context: &mut Context) -> Result<()
         .iter()
         .map(|port| format!("{}/{} ({}, {})", port.port, port.protocol, port.name, port.scope))
         .collect();
-    let times: Vec<String> =
-        release.times.iter().map(|(stage, time)| format!("{} {:.1} s", stage.word(), time.as_secs_f32())).collect();
+    let times: Vec<String> = release
+        .times
+        .iter()
+        .map(|(stage, time)| format!("{} {:.1} s", stage.word(), time.as_secs_f32()))
+        .collect();
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
     if let Some(image) = &manifest.image {
@@ -110,7 +120,10 @@ fn summary(release: &Release, named: &Named, context: &mut Context) -> Result<()
     row("time", times.join(", "));
     row(
         "next",
-        format!("look into it: `hardtack show {}`; flash it: `sudo dd if={path} of=/dev/sdX bs=4M conv=fsync`", manifest.profile),
+        format!(
+            "look into it: `hardtack show {}`; flash it: `sudo dd if={path} of=/dev/sdX bs=4M conv=fsync`",
+            manifest.profile
+        ),
     );
     render.heading(&path.to_string())?;
     render.table(2, &[Some(Style::Name), None], &rows)

@@ -36,7 +36,8 @@ enum Action {
 
 pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
     let directory = context.environment.cache.clone().ok_or_else(|| {
-        Failure::input("no place for the cache: neither XDG_CACHE_HOME nor HOME is set").hint("set XDG_CACHE_HOME")
+        Failure::input("no place for the cache: neither XDG_CACHE_HOME nor HOME is set")
+            .hint("set XDG_CACHE_HOME")
     })?;
     if let Action::Dir = args.action {
         return context.render.line(directory.display().to_string());

@@ -35,11 +35,15 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
     let old = named.read_lock();
     if args.check {
         let Some(lock) = old? else {
-            return Err(Failure::input(format!("there is no lock `{shown}`")).hint("make it with `hardtack lock`"));
+            return Err(
+                Failure::input(format!("there is no lock `{shown}`")).hint("make it with `hardtack lock`")
+            );
         };
         let differences = lock.satisfies(&named.request);
         if differences.is_empty() {
-            return context.render.line(format!("{shown}: fits the profile, {} packages", lock.packages().count()));
+            return context
+                .render
+                .line(format!("{shown}: fits the profile, {} packages", lock.packages().count()));
         }
         for difference in &differences {
             context.render.line(format!("{shown}: {difference}"))?;
@@ -55,8 +59,9 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
         return context.render.line(format!("{shown}: is there and fits; `--update` renews it"));
     }
     if let Some(directory) = named.lock_path.parent().filter(|path| !path.as_os_str().is_empty()) {
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Failure::input(format!("cannot make the directory `{}`: {error}", directory.display())))?;
+        std::fs::create_dir_all(directory).map_err(|error| {
+            Failure::input(format!("cannot make the directory `{}`: {error}", directory.display()))
+        })?;
     }
     let workspace = Workspace::open(context, &args.network, true)?;
     let lock = workspace.lock(&named)?;
@@ -84,6 +89,11 @@ fn changes(old: Option<&Lock>, new: &Lock) -> Vec<String> {
             Some(_) => {}
         }
     }
-    lines.extend(before.iter().filter(|(name, _)| !after.contains_key(*name)).map(|(name, old)| format!("- {name} {old}")));
+    lines.extend(
+        before
+            .iter()
+            .filter(|(name, _)| !after.contains_key(*name))
+            .map(|(name, old)| format!("- {name} {old}")),
+    );
     lines
 }

@@ -46,7 +46,12 @@ pub struct Named {
 
 impl Named {
     /// Reads a profile.
-    pub fn load(reference: &str, boards: &[Board], network: &Network, output: &Path) -> Result<Self, Failure> {
+    pub fn load(
+        reference: &str,
+        boards: &[Board],
+        network: &Network,
+        output: &Path,
+    ) -> Result<Self, Failure> {
         let profile = Profile::load_for(reference, boards)?;
         let request = request::request(&profile, network.mirror.as_ref().map(|url| url.as_str()));
         let path = Path::new(reference);
@@ -67,7 +72,9 @@ impl Named {
         };
         Lock::parse(&text).map(Some).map_err(|error| {
             let hint = match &error {
-                LockError::Version { .. } => "use the hardtack that made it, or make it again with `hardtack lock --update`",
+                LockError::Version { .. } => {
+                    "use the hardtack that made it, or make it again with `hardtack lock --update`"
+                }
                 _ => "make it again with `hardtack lock --update`",
             };
             let message = match std::error::Error::source(&error) {
@@ -100,7 +107,8 @@ impl Workspace {
         let mut store = Store::open(cache).map_err(store_failure)?;
         if !network.offline {
             let proxies = &environment.proxies;
-            let pairs = [("http_proxy", &proxies.http), ("https_proxy", &proxies.https), ("no_proxy", &proxies.no)];
+            let pairs =
+                [("http_proxy", &proxies.http), ("https_proxy", &proxies.https), ("no_proxy", &proxies.no)];
             let pairs = pairs.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
             let proxies = sources::apt_proxies(Path::new("/")).or(Proxies::from_environment(pairs));
             store = store.online(Client::new(proxies, Patience::default()).map_err(store_failure)?);
@@ -112,11 +120,21 @@ impl Workspace {
             armed.and_then(|_| signal_hook::flag::register(signal, cancel.clone())).map_err(Failure::ours)?;
         }
         let screen = Screen::new(context.render.is_lively(), context.render.verbosity());
-        Ok(Self { store, screen, cancel, network: network.clone(), epoch: environment.source_date_epoch, twins })
+        Ok(Self {
+            store,
+            screen,
+            cancel,
+            network: network.clone(),
+            epoch: environment.source_date_epoch,
+            twins,
+        })
     }
 
     /// What the pipeline takes from the outside.
-    #[expect(clippy::disallowed_methods, reason = "the clock that signatures are judged by; no byte of an image depends on it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the clock that signatures are judged by; no byte of an image depends on it"
+    )]
     pub fn setup(&self) -> Setup<'_> {
         Setup {
             store: &self.store,

@@ -207,7 +207,11 @@ fn boot_settings(
     files: &mut [(TreePath, OverlayKind)],
     texts: &mut Vec<TextFile>,
 ) -> Result<(), Error> {
-    let country = profile.network.iter().find_map(|interface| interface.wifi.as_ref()).map(|wifi| wifi.country.to_string());
+    let country = profile
+        .network
+        .iter()
+        .find_map(|interface| interface.wifi.as_ref())
+        .map(|wifi| wifi.country.to_string());
     let mut words: Vec<String> = profile.boot.cmdline.iter().map(|word| word.to_string()).collect();
     words.extend(country.map(|country| format!("cfg80211.ieee80211_regdom={country}")));
     let cmdline = TreePath::new("etc/default/raspi-extra-cmdline")?;
@@ -256,10 +260,14 @@ fn mark_dependencies(tree: &mut Tree, lock: &Lock, now: Timestamp) -> Result<(),
         .collect();
     let mut text = String::new();
     for package in database.present() {
-        let kept = matches!(package.field("Priority"), "required" | "important") || package.field("Essential") == "yes";
+        let kept = matches!(package.field("Priority"), "required" | "important")
+            || package.field("Essential") == "yes";
         if !kept && !wanted.contains(&package.name) {
             // apt writes its own architecture for packages of `all`.
-            let line = format!("Package: {}\nArchitecture: {}\nAuto-Installed: 1\n\n", package.name, lock.architecture);
+            let line = format!(
+                "Package: {}\nArchitecture: {}\nAuto-Installed: 1\n\n",
+                package.name, lock.architecture
+            );
             text.push_str(&line);
         }
     }

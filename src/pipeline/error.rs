@@ -46,7 +46,7 @@ pub enum Error {
         repository: String,
         /// What is wrong with it.
         #[source]
-        source: debian::index::ReleaseError,
+        source: Box<debian::index::ReleaseError>,
     },
     /// A Packages file.
     #[error("the package index {path} of repository `{repository}`")]
@@ -57,7 +57,7 @@ pub enum Error {
         path: String,
         /// What is wrong with it.
         #[source]
-        source: debian::index::PackagesError,
+        source: Box<debian::index::PackagesError>,
     },
     /// Choosing packages.
     #[error(transparent)]
@@ -66,7 +66,9 @@ pub enum Error {
     #[error(transparent)]
     Unpack(#[from] base::archive::UnpackError),
     /// The machine cannot emulate the device.
-    #[error("this machine's architecture, {host}, is neither the device's ({device}) nor one that the lock has an emulator for")]
+    #[error(
+        "this machine's architecture, {host}, is neither the device's ({device}) nor one that the lock has an emulator for"
+    )]
     NoEmulator {
         /// This machine.
         host: String,
@@ -145,10 +147,16 @@ impl Error {
         match self {
             Self::Store(error) => error.hint(),
             Self::Sources(error) => Some(error.hint()),
-            Self::NoSecurity { .. } => Some("set `security = false` in [base], or use a mirror whose path ends in `/debian`".into()),
+            Self::NoSecurity { .. } => {
+                Some("set `security = false` in [base], or use a mirror whose path ends in `/debian`".into())
+            }
             Self::Sandbox(error) => error.hint(),
-            Self::NoEmulator { .. } => Some("make the lock again on this machine: `hardtack lock --update`".into()),
-            Self::Release { source: debian::index::ReleaseError::Expired { .. }, .. } => {
+            Self::NoEmulator { .. } => {
+                Some("make the lock again on this machine: `hardtack lock --update`".into())
+            }
+            Self::Release { source, .. }
+                if matches!(**source, debian::index::ReleaseError::Expired { .. }) =>
+            {
                 Some("the mirror has stopped following Debian: try another with --mirror".into())
             }
             _ => None,

@@ -37,7 +37,8 @@ pub fn lock(
 ) -> Result<Lock, Error> {
     let progress = setup.progress;
     progress.begin(Stage::Resolve, &request.profile, 0);
-    let debian = signature::debian_keys().map_err(|source| Error::Key { repository: "debian".into(), source })?;
+    let debian =
+        signature::debian_keys().map_err(|source| Error::Key { repository: "debian".into(), source })?;
     let host = (setup.host_architecture != request.architecture)
         .then_some(Host { architecture: setup.host_architecture, emulator: EMULATOR });
     let mut sources = Vec::new();
@@ -54,7 +55,9 @@ pub fn lock(
         let mut source = read(asked, &url, &keys, host, request, setup)?;
         if let Some(extra) = extra {
             // What apt on the device may take from here, and nothing else (`transform::updates` writes the pin).
-            source.packages.retain(|package| extra.packages.iter().any(|name| name.as_str() == &*package.name));
+            source
+                .packages
+                .retain(|package| extra.packages.iter().any(|name| name.as_str() == &*package.name));
             source.host.clear();
         }
         sources.push(source);
@@ -110,7 +113,9 @@ fn read(
         let result = read_once(asked, url, keys, host, request, setup, &repository);
         match result {
             // The mirror moved on between the Release file and an index: once is chance.
-            Err(Error::Store(store::Error::Digest { .. } | store::Error::Size { .. })) if tries == 0 => tries += 1,
+            Err(Error::Store(store::Error::Digest { .. } | store::Error::Size { .. })) if tries == 0 => {
+                tries += 1
+            }
             other => return other,
         }
     }
@@ -126,7 +131,7 @@ fn read_once(
     repository: &Repository<'_>,
 ) -> Result<Source, Error> {
     let verified = repository.fetch_release(url, &asked.suite, keys)?;
-    let wrong = |source| Error::Release { repository: asked.name.clone(), source };
+    let wrong = |source| Error::Release { repository: asked.name.clone(), source: Box::new(source) };
     let release = Release::parse(&verified.payload).map_err(wrong)?;
     // Before 1970 no key is valid, so the signature would not have been.
     let now = setup.now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
@@ -157,7 +162,7 @@ fn read_once(
         let list = parse_packages(&text).map_err(|source| Error::Packages {
             repository: asked.name.clone(),
             path: path.clone(),
-            source,
+            source: Box::new(source),
         })?;
         if *architecture == request.architecture { packages.extend(list) } else { of_host.extend(list) }
     }

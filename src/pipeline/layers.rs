@@ -41,8 +41,11 @@ pub(super) struct Scratch {
 impl Scratch {
     fn new(setup: &Setup<'_>) -> Result<Self, Error> {
         let directory = setup.store.tmp_dir().join(format!("build-{}", std::process::id()));
-        std::fs::create_dir_all(&directory)
-            .map_err(|source| Error::Cache { attempt: "making", path: directory.clone(), source })?;
+        std::fs::create_dir_all(&directory).map_err(|source| Error::Cache {
+            attempt: "making",
+            path: directory.clone(),
+            source,
+        })?;
         Ok(Self { directory, packs: 0, native: None })
     }
 
@@ -95,8 +98,11 @@ pub(super) fn fetch(lock: &Lock, setup: &Setup<'_>) -> Result<Fetched, Error> {
         wanted.insert(sha256, Wanted { urls: vec![url_of(&base, file)?], sha256, size, label });
         Ok(())
     };
-    let missing = (0..lock.layers.len()).find(|index| !layer::path(&setup.store.layers_dir(), &key(lock, *index)).exists());
-    for package in lock.layers.iter().skip(missing.unwrap_or(lock.layers.len())).flat_map(|layer| &layer.packages) {
+    let missing = (0..lock.layers.len())
+        .find(|index| !layer::path(&setup.store.layers_dir(), &key(lock, *index)).exists());
+    for package in
+        lock.layers.iter().skip(missing.unwrap_or(lock.layers.len())).flat_map(|layer| &layer.packages)
+    {
         want(&package.from, &package.file, package.size, package.sha256)?;
     }
     if emulated {
@@ -152,7 +158,14 @@ impl store::Progress for Watch<'_, '_> {
 }
 
 impl Fetched {
-    fn deb(&self, name: &str, version: &str, arch: &str, file: &str, sha256: &Sha256) -> Result<DebToUnpack, Error> {
+    fn deb(
+        &self,
+        name: &str,
+        version: &str,
+        arch: &str,
+        file: &str,
+        sha256: &Sha256,
+    ) -> Result<DebToUnpack, Error> {
         let label = file.rsplit('/').next().unwrap_or(file).to_owned();
         let Some(object) = self.objects.get(sha256) else {
             return Err(store::Error::Offline { missing: vec![label] }.into());
@@ -311,14 +324,14 @@ pub(super) fn runner(
         scratch.native = Some(native(lock, fetched, setup, scratch)?);
     }
     let native = scratch.native.as_ref();
-    let twins = native.and_then(|native| native.twins.as_ref()).map(|host| Twins::choose(tree, host)).transpose()?;
+    let twins =
+        native.and_then(|native| native.twins.as_ref()).map(|host| Twins::choose(tree, host)).transpose()?;
     Ok(Runner { emulator: native.map(|native| native.emulator.clone()), twins })
 }
 
 fn native(lock: &Lock, fetched: &Fetched, setup: &Setup<'_>, scratch: &mut Scratch) -> Result<Native, Error> {
-    let tool = lock.tools.iter().find(|tool| tool.arch == setup.host_architecture).ok_or_else(|| Error::NoEmulator {
-        host: setup.host_architecture.to_owned(),
-        device: lock.architecture.clone(),
+    let tool = lock.tools.iter().find(|tool| tool.arch == setup.host_architecture).ok_or_else(|| {
+        Error::NoEmulator { host: setup.host_architecture.to_owned(), device: lock.architecture.clone() }
     })?;
     let emulator = emulator(fetched.package(tool)?)?;
     if !setup.twins {

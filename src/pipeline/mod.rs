@@ -74,7 +74,8 @@ pub fn build(profile: &Profile, lock: &Lock, setup: &Setup<'_>, directory: &Path
     let fetched = times.run(Stage::Download, || layers::fetch(lock, setup))?;
     let (tree, mut scratch) = layers::configured(lock, &fetched, setup, &mut times)?;
     let appliance = appliance::Appliance::new(profile, lock, &identity, &partuuids)?;
-    let tree = times.run(Stage::Boot, || finish::finished(tree, &appliance, lock, &fetched, setup, &mut scratch))?;
+    let tree =
+        times.run(Stage::Boot, || finish::finished(tree, &appliance, lock, &fetched, setup, &mut scratch))?;
     let (mut root, mut manifest) = appliance.assemble(tree, now)?;
     let boot = root.split_off(&TreePath::new("boot/firmware")?)?;
     let contents = Contents::new(&boot, &root);
@@ -85,7 +86,11 @@ pub fn build(profile: &Profile, lock: &Lock, setup: &Setup<'_>, directory: &Path
     let name = format!("{}.img", profile.name);
     let path = directory.join(&name);
     let written = times.run(Stage::Write, || {
-        setup.progress.begin(Stage::Write, &name, image.used().iter().map(|range| range.end - range.start).sum());
+        setup.progress.begin(
+            Stage::Write,
+            &name,
+            image.used().iter().map(|range| range.end - range.start).sum(),
+        );
         let mut progress = |done: crate::units::Bytes, _| setup.progress.reach(done.0);
         let watch = image::write::Watch { progress: &mut progress, cancel: setup.cancel };
         let written = image::write::to_file(&image, &path, watch);
@@ -93,13 +98,14 @@ pub fn build(profile: &Profile, lock: &Lock, setup: &Setup<'_>, directory: &Path
         written
     })?;
     let layout = image.layout();
-    let partition = |label: &str, filesystem: &str, extent: image::layout::Extent, partuuid: &str| manifest::Partition {
-        label: label.into(),
-        filesystem: filesystem.into(),
-        start: extent.start.0,
-        size: extent.len.0,
-        partuuid: partuuid.into(),
-    };
+    let partition =
+        |label: &str, filesystem: &str, extent: image::layout::Extent, partuuid: &str| manifest::Partition {
+            label: label.into(),
+            filesystem: filesystem.into(),
+            start: extent.start.0,
+            size: extent.len.0,
+            partuuid: partuuid.into(),
+        };
     manifest.image = Some(manifest::Image {
         file: name.clone(),
         size: written.size.0,

@@ -470,8 +470,13 @@ mod tests {
     fn lock() -> Lock {
         let mut dash = package("dash");
         let sha256 = Sha256::of(b"twin");
-        dash.twin =
-            Some(Twin { arch: "amd64".into(), file: "pool/d/dash_amd64.deb".into(), size: 5, sha256 });
+        dash.twin = Some(Twin {
+            arch: "amd64".into(),
+            from: "debian".into(),
+            file: "pool/d/dash_amd64.deb".into(),
+            size: 5,
+            sha256,
+        });
         Lock {
             profile: "files".into(),
             epoch: 1_700_000_000,

@@ -89,11 +89,15 @@ fn report(fault: Fault) -> Fault {
 
 /// The parent's end is ours: no sandbox outlives the hardtack that started it.
 fn die_with_parent() -> Result<(), Fault> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).during("tying the sandbox to its parent")
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .during("tying the sandbox to its parent")
 }
 
 fn unshare(flags: UnshareFlags, what: &str) -> Result<(), Fault> {
-    #[expect(deprecated, reason = "no descriptor table is unshared, which is what made the safe form deprecated")]
+    #[expect(
+        deprecated,
+        reason = "no descriptor table is unshared, which is what made the safe form deprecated"
+    )]
     rustix::thread::unshare(flags).during(what)
 }
 
@@ -244,14 +248,16 @@ fn receive_step(input: &mut impl Read) -> Result<Command0, Fault> {
 
 /// Runs one step to its end and then ends whatever it left running. Gives whether it succeeded.
 fn run_step(step: &Command0, out: &mut impl Write) -> Result<bool, Fault> {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).during("making a pipe")?;
+    let (reader, writer) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).during("making a pipe")?;
     let input = rustix::fs::memfd_create("stdin", MemfdFlags::CLOEXEC).map(File::from);
     let mut input = input.during("making a step's input")?;
     input
         .write_all(&step.input)
         .and_then(|()| io::Seek::rewind(&mut input))
         .during("making a step's input")?;
-    let (program, arguments) = step.arguments.split_first().map_or((OsStr::new(""), &[][..]), |(p, a)| (p.as_os_str(), a));
+    let (program, arguments) =
+        step.arguments.split_first().map_or((OsStr::new(""), &[][..]), |(p, a)| (p.as_os_str(), a));
     #[expect(clippy::disallowed_methods, reason = "the sandbox starts processes")]
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(step.environment.iter().cloned());
@@ -279,7 +285,10 @@ fn run_step(step: &Command0, out: &mut impl Write) -> Result<bool, Fault> {
 /// itself with process 1. A thread with a root directory of its own does it, since a child gets its parent thread's.
 fn spawn_in_root(command: &mut Command) -> io::Result<std::process::Child> {
     let spawn = || -> io::Result<std::process::Child> {
-        #[expect(deprecated, reason = "no descriptor table is unshared, which is what made the safe form deprecated")]
+        #[expect(
+            deprecated,
+            reason = "no descriptor table is unshared, which is what made the safe form deprecated"
+        )]
         rustix::thread::unshare(UnshareFlags::FS)?;
         rustix::process::chroot(world::ROOT)?;
         rustix::process::chdir("/")?;

@@ -297,7 +297,7 @@ fn is_opaque(path: &Path) -> Result<bool, Fault> {
 
 fn meta_of(path: &Path, stat: &Stat) -> Result<Meta, Fault> {
     let mtime =
-        Timestamp { seconds: stat.st_mtime as i64, nanoseconds: (stat.st_mtime_nsec as u64 % 1_000_000_000) as u32 };
+        Timestamp { seconds: stat.st_mtime, nanoseconds: (stat.st_mtime_nsec % 1_000_000_000) as u32 };
     let xattrs = xattrs_of(path).during("reading extended attributes")?;
     // Only twelve bits are kept; a link's are always 0777 and say nothing.
     let mode = (stat.st_mode & 0o7777) as u16;
@@ -405,7 +405,8 @@ fn receive_content(input: &mut impl Read, pack: &PackWriter, room: &mut u64) -> 
         if len == 0 {
             break;
         }
-        *room = room.checked_sub(len).ok_or_else(|| bad(format!("more than {MAX_BYTES} bytes of changes")))?;
+        *room =
+            room.checked_sub(len).ok_or_else(|| bad(format!("more than {MAX_BYTES} bytes of changes")))?;
         if pieces.len() >= MAX_PIECES || at.checked_add(len).is_none_or(|end| end > size) {
             return Err(bad("a file whose pieces do not fit it"));
         }

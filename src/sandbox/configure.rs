@@ -90,17 +90,27 @@ pub fn configure(work: Configure<'_>, on: &mut dyn FnMut(Event<'_>)) -> Result<C
     for (name, _) in work.held {
         let file = format!("/.hardtack/in/{}", plain(name));
         // What it pre-depends on is unpacked but not configured; it was the same for debootstrap at every release.
-        let argv = ["dpkg", "--force-depends", "--force-unsafe-io", "--force-confdef", "--force-confold", "--unpack", &file];
+        let argv = [
+            "dpkg",
+            "--force-depends",
+            "--force-unsafe-io",
+            "--force-confdef",
+            "--force-confold",
+            "--unpack",
+            &file,
+        ];
         steps.push(Step::new(format!("unpacking {name}"), &argv, work.epoch));
     }
-    let argv = ["dpkg", "--force-unsafe-io", "--force-confdef", "--force-confold", "--configure", "--pending"];
+    let argv =
+        ["dpkg", "--force-unsafe-io", "--force-confdef", "--force-confold", "--configure", "--pending"];
     steps.push(Step::new("configuring packages", &argv, work.epoch));
     for script in work.scripts {
         let program = format!("/.hardtack/in/{}", plain(&script.name));
         steps.push(Step::new(format!("script {}", script.name), &[&program], work.epoch));
     }
     if work.initramfs && has_initramfs(&tree) {
-        let make = "if [ -e /run/hardtack-initramfs ]; then exec /.hardtack/in/update-initramfs -c -k all; fi";
+        let make =
+            "if [ -e /run/hardtack-initramfs ]; then exec /.hardtack/in/update-initramfs -c -k all; fi";
         steps.push(Step::new("making the initramfs", &["/bin/sh", "-ec", make], work.epoch));
     }
     let job = Job {
@@ -117,7 +127,9 @@ pub fn configure(work: Configure<'_>, on: &mut dyn FnMut(Event<'_>)) -> Result<C
         host: work.host.clone(),
     };
     let outcome = run(&job, on)?;
-    let broken = |error: TreeError| SandboxError::io("taking over what the scripts changed", std::io::Error::other(error));
+    let broken = |error: TreeError| {
+        SandboxError::io("taking over what the scripts changed", std::io::Error::other(error))
+    };
     tree.apply(outcome.changes).map_err(broken)?;
     normalise::normalise(&mut tree, Timestamp::seconds(work.epoch)).map_err(broken)?;
     normalise::check(&tree)?;
@@ -187,8 +199,11 @@ fn preinst_path(preinst: &Preinst) -> String {
 
 /// A `preinst` as dpkg runs it for a new installation (dpkg(1), "environment"; src/main/script.c).
 fn preinst_step(preinst: &Preinst, version: &str, epoch: i64) -> Step {
-    let mut step =
-        Step::new(format!("pre-installation script of {}", preinst.package), &[&preinst_path(preinst), "install"], epoch);
+    let mut step = Step::new(
+        format!("pre-installation script of {}", preinst.package),
+        &[&preinst_path(preinst), "install"],
+        epoch,
+    );
     let variables = [
         ("DPKG_MAINTSCRIPT_PACKAGE", preinst.package.as_str()),
         ("DPKG_MAINTSCRIPT_ARCH", &preinst.architecture),
@@ -211,13 +226,15 @@ fn dpkg_version(tree: &Tree) -> String {
     });
     let status = String::from_utf8_lossy(&status.unwrap_or_default()).into_owned();
     let mut stanzas = status.split("\n\n");
-    let stanza = stanzas.find(|stanza| stanza.lines().any(|line| line == "Package: dpkg")).unwrap_or_default();
+    let stanza =
+        stanzas.find(|stanza| stanza.lines().any(|line| line == "Package: dpkg")).unwrap_or_default();
     let version = stanza.lines().find_map(|line| line.strip_prefix("Version: ")).unwrap_or_default();
     version.split('-').next().unwrap_or_default().to_owned()
 }
 
 /// Everything besides the job's inputs that decides a result: for cache keys.
 pub fn fingerprint() -> String {
-    let environment: Vec<String> = environment(0).iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let environment: Vec<String> =
+        environment(0).iter().map(|(name, value)| format!("{name}={value}")).collect();
     format!("rules {RULES}; {}", environment.join(" "))
 }

@@ -115,7 +115,8 @@ mod tests {
         let output = output.expect("install binutils");
         let output = String::from_utf8(output.stdout).unwrap();
         let needed = output.lines().filter(|line| line.contains("(NEEDED)"));
-        let needed: Vec<_> = needed.map(|line| line.split(['[', ']']).nth(1).unwrap().as_bytes().to_vec()).collect();
+        let needed: Vec<_> =
+            needed.map(|line| line.split(['[', ']']).nth(1).unwrap().as_bytes().to_vec()).collect();
         assert!(!needed.is_empty());
         assert_eq!(elf.needed, needed);
         let interpreter = String::from_utf8(elf.interpreter.unwrap()).unwrap();

@@ -40,7 +40,9 @@ pub enum SandboxError {
         said: String,
     },
     /// Too old for a binfmt_misc of one's own, and the host has none that would do.
-    #[error("programs for arm64 cannot be run here: Linux {found} has no private binfmt_misc, which came with 6.7")]
+    #[error(
+        "programs for arm64 cannot be run here: Linux {found} has no private binfmt_misc, which came with 6.7"
+    )]
     NoEmulation {
         /// The running kernel's version.
         found: String,
@@ -127,7 +129,9 @@ impl SandboxError {
 
 fn failed_step(label: &str, package: &Option<String>, script: &Option<String>, status: &str) -> String {
     match (package, script) {
-        (Some(package), Some(script)) => format!("{label}: the {script} script of package {package} failed ({status})"),
+        (Some(package), Some(script)) => {
+            format!("{label}: the {script} script of package {package} failed ({status})")
+        }
         (Some(package), None) => format!("{label}: package {package} failed ({status})"),
         _ => format!("{label} failed ({status})"),
     }

@@ -80,7 +80,9 @@ impl Ids {
         let own = |file: &Path, own: u32| -> Result<Vec<Range>, SandboxError> {
             let text = match std::fs::read(file) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-                other => other.map_err(|source| SandboxError::io(format!("reading {}", file.display()), source))?,
+                other => {
+                    other.map_err(|source| SandboxError::io(format!("reading {}", file.display()), source))?
+                }
             };
             let mut ranges = vec![Range { inside: 0, outside: own, count: 1 }];
             let mut next = 1u64;
@@ -140,10 +142,11 @@ impl Ids {
 /// Root's own map: in the first user namespace a range far away, in a container whatever it has, one to one.
 fn as_root(kind: &str) -> Result<Vec<Range>, SandboxError> {
     let path = format!("/proc/self/{kind}_map");
-    let text =
-        std::fs::read_to_string(&path).map_err(|source| SandboxError::io(format!("reading {path}"), source))?;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| SandboxError::io(format!("reading {path}"), source))?;
     let ranges = root_ranges(&text);
-    let covered = ranges.iter().map(|range| u64::from(range.inside) + u64::from(range.count)).max().unwrap_or(0);
+    let covered =
+        ranges.iter().map(|range| u64::from(range.inside) + u64::from(range.count)).max().unwrap_or(0);
     if covered < NEEDED {
         return Err(SandboxError::NoIds { file: path.into(), user: "root".into(), found: covered });
     }
@@ -190,7 +193,9 @@ fn subordinate(file: &[u8], uid: u32, user: Option<&str>) -> Vec<(u32, u32)> {
 pub(super) fn refusal() -> Option<&'static str> {
     let says = |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
     if says("/proc/sys/kernel/unprivileged_userns_clone", "0") {
-        return Some("user namespaces are switched off here: `sudo sysctl kernel.unprivileged_userns_clone=1`");
+        return Some(
+            "user namespaces are switched off here: `sudo sysctl kernel.unprivileged_userns_clone=1`",
+        );
     }
     if says("/proc/sys/user/max_user_namespaces", "0") {
         return Some("user namespaces are switched off here: `sudo sysctl user.max_user_namespaces=10000`");

@@ -1,6 +1,6 @@
 //! Laying a tree out as files: the parent says what, the child does it.
 
-use super::child::{Fault, During};
+use super::child::{During, Fault};
 use super::wire::{self, PATH_LIMIT, Put, Take, bad, tag};
 use crate::content::{Content, ReadAt};
 use crate::format::entry::EntryKind;
@@ -140,7 +140,8 @@ pub(super) fn lay_out(input: &mut impl Read, root: &Path, sources: &[OwnedFd]) -
             tag::FIFO | tag::SOCKET => {
                 let file_type =
                     if kind == tag::FIFO { rustix::fs::FileType::Fifo } else { rustix::fs::FileType::Socket };
-                rustix::fs::mknodat(CWD, &path, file_type, Mode::from_raw_mode(0o600), 0).map_err(io::Error::from)
+                rustix::fs::mknodat(CWD, &path, file_type, Mode::from_raw_mode(0o600), 0)
+                    .map_err(io::Error::from)
             }
             other => Err(bad(format!("unknown kind {other}"))),
         };

@@ -92,11 +92,8 @@ fn empty(tree: &mut Tree, directory: &TreePath) {
 
 /// Times after the epoch are times of this run.
 fn clamp(tree: &mut Tree, epoch: Timestamp) -> Result<(), TreeError> {
-    let late: Vec<TreePath> = tree
-        .walk()
-        .filter(|(_, id)| tree.node(*id).meta.mtime > epoch)
-        .map(|(path, _)| path)
-        .collect();
+    let late: Vec<TreePath> =
+        tree.walk().filter(|(_, id)| tree.node(*id).meta.mtime > epoch).map(|(path, _)| path).collect();
     for path in late {
         tree.meta_mut(&path)?.mtime = epoch;
     }
@@ -175,7 +172,8 @@ mod tests {
         let mut tree = Tree::new(Timestamp::default());
         tree.put_file(&path("etc/one"), 0o644, Timestamp::default(), "perl=/usr/bin/perl\n").unwrap();
         assert!(check(&tree).is_ok());
-        tree.put_file(&path("etc/two"), 0o644, Timestamp::default(), "perl=/.hardtack/twins/usr/bin/perl\n").unwrap();
+        tree.put_file(&path("etc/two"), 0o644, Timestamp::default(), "perl=/.hardtack/twins/usr/bin/perl\n")
+            .unwrap();
         assert!(matches!(check(&tree), Err(SandboxError::Trace { path }) if path.as_bytes() == b"etc/two"));
     }
 }

@@ -53,12 +53,13 @@ pub fn run(job: &Job<'_>, on: &mut dyn FnMut(Event<'_>)) -> Result<Outcome, Sand
     sources.collect(&lower);
     let plan = Plan { memory, emulation, tools: &tools, lower: &lower, hidden: &hidden, sources: &sources };
     let started = Instant::now();
-    let result = Running::start(STAGE_NAMESPACES, &scratch.path, &program, &ids, job.cancel).and_then(|mut child| {
-        // When sending fails the child has given up, and its own words are better than "broken pipe".
-        let sent = child.send_plan(&plan, job);
-        let result = child.follow(job, started, sent, on);
-        child.finish(result)
-    });
+    let result =
+        Running::start(STAGE_NAMESPACES, &scratch.path, &program, &ids, job.cancel).and_then(|mut child| {
+            // When sending fails the child has given up, and its own words are better than "broken pipe".
+            let sent = child.send_plan(&plan, job);
+            let result = child.follow(job, started, sent, on);
+            child.finish(result)
+        });
     let removed = scratch.remove(&ids, &program);
     let outcome = result?;
     removed?;
@@ -112,7 +113,8 @@ fn props(job: &Job<'_>, emulation: Emulation) -> Result<Vec<Prop>, SandboxError>
 /// there before or are hidden now.
 fn dress(tree: &mut Tree, props: &[Prop]) -> Result<BTreeSet<TreePath>, SandboxError> {
     let mut hidden = BTreeSet::new();
-    let failed = |error: TreeError| SandboxError::io("preparing the tree for the run", io::Error::other(error));
+    let failed =
+        |error: TreeError| SandboxError::io("preparing the tree for the run", io::Error::other(error));
     for prop in props {
         let real = tree.resolve_parent(&prop.path).map_err(failed)?;
         let mut above = real.parent();
@@ -129,7 +131,8 @@ fn dress(tree: &mut Tree, props: &[Prop]) -> Result<BTreeSet<TreePath>, SandboxE
 /// The tree of `/.hardtack`.
 fn tools(job: &Job<'_>, emulation: Emulation) -> Result<Tree, SandboxError> {
     let mut tree = Tree::new(Timestamp::default());
-    let failed = |error: TreeError| SandboxError::io("preparing the tools of the run", io::Error::other(error));
+    let failed =
+        |error: TreeError| SandboxError::io("preparing the tools of the run", io::Error::other(error));
     let program = || Meta::root(0o755, Timestamp::default());
     if emulation != Emulation::None
         && let Some(emulator) = job.emulator
@@ -139,9 +142,13 @@ fn tools(job: &Job<'_>, emulation: Emulation) -> Result<Tree, SandboxError> {
     if emulation == Emulation::Twins
         && let Some(twins) = job.twins
     {
-        tree.put(&path("dispatch"), program(), Kind::File(crate::content::Content::inline(dispatch::program())))
-            .map_err(failed)?;
-        twins.put_into(&mut tree, &path("twins")).map_err(failed)?;
+        tree.put(
+            &path("dispatch"),
+            program(),
+            Kind::File(crate::content::Content::inline(dispatch::program())),
+        )
+        .map_err(failed)?;
+        twins.put_into(&mut tree).map_err(failed)?;
     }
     for (name, content) in job.inputs {
         let place = path("in").join(name.as_bytes()).map_err(|error| failed(error.into()))?;
@@ -182,7 +189,10 @@ fn own_copy(program: &Path) -> Result<OwnedFd, SandboxError> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let mut copy = File::from(rustix::fs::memfd_create("hardtack", flags)?);
         io::copy(&mut File::open(program)?, &mut copy)?;
-        rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+        rustix::fs::fcntl_add_seals(
+            &copy,
+            SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
+        )?;
         Ok(copy.into())
     };
     copy().map_err(|source| SandboxError::io(format!("copying {}", program.display()), source))
@@ -230,7 +240,9 @@ impl Scratch {
 /// Deletes what crashed runs left: directories that nobody holds the lock of.
 fn sweep(parent: &Path, ids: &Ids, program: &OwnedFd) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())) {
+    for entry in
+        entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()))
+    {
         let path = entry.path();
         let Ok(directory) = File::open(&path) else { continue };
         if rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
@@ -294,7 +306,8 @@ impl<'a> Running<'a> {
         let child = command.spawn().map_err(failed("starting the sandbox"))?;
         // Or this end would keep the child's end of the socket open.
         drop(command);
-        let mut running = Self { child, link: BufReader::with_capacity(256 << 10, Link { stream: ours, cancel }) };
+        let mut running =
+            Self { child, link: BufReader::with_capacity(256 << 10, Link { stream: ours, cancel }) };
         let mapped = running.read_tag().and_then(|tag| match tag {
             tag::UNSHARED => {
                 ids.write(Pid::from_child(&running.child))?;
@@ -359,7 +372,10 @@ impl<'a> Running<'a> {
         loop {
             let tag = self.read_tag().map_err(|error| match (&sent, error) {
                 (Err(broken), SandboxError::Died { .. }) if broken.kind() != io::ErrorKind::BrokenPipe => {
-                    SandboxError::io("sending the tree to the sandbox", io::Error::new(broken.kind(), broken.to_string()))
+                    SandboxError::io(
+                        "sending the tree to the sandbox",
+                        io::Error::new(broken.kind(), broken.to_string()),
+                    )
                 }
                 (_, error) => error,
             })?;
@@ -385,7 +401,13 @@ impl<'a> Running<'a> {
                         let (package, script) = culprit(&last);
                         let word = if signalled { "signal" } else { "exit status" };
                         let status = format!("{word} {code}");
-                        failed = Some(SandboxError::Step { label: label.to_owned(), package, script, status, last });
+                        failed = Some(SandboxError::Step {
+                            label: label.to_owned(),
+                            package,
+                            script,
+                            status,
+                            last,
+                        });
                     }
                     output.last.clear();
                     index += 1;
@@ -478,7 +500,8 @@ impl Link<'_> {
                 return Err(io::Error::other("cancelled"));
             }
             match operation(&self.stream) {
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                }
                 other => return other,
             }
         }

@@ -21,8 +21,8 @@ use super::lay::lay_out;
 use super::wire::Take;
 use rustix::fs::{CWD, Mode};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
 };
 use std::ffi::CString;
 use std::io::{self, Read};
@@ -258,14 +258,8 @@ fn set_same_meta(from: &str, to: &str) -> Result<(), Fault> {
         let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
         rustix::fs::chown(to, Some(uid), Some(gid))?;
         rustix::fs::chmod(to, Mode::from_raw_mode(stat.st_mode))?;
-        let time = |seconds: i64, nanoseconds: u64| rustix::fs::Timespec {
-            tv_sec: seconds,
-            tv_nsec: nanoseconds as _,
-        };
-        let times = rustix::fs::Timestamps {
-            last_access: time(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
-            last_modification: time(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
-        };
+        let time = rustix::fs::Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
         Ok(rustix::fs::utimensat(CWD, to, &times, rustix::fs::AtFlags::empty())?)
     };
     copy().during_with(|| format!("giving {to} the metadata of {from}"))

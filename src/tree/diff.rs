@@ -62,7 +62,11 @@ impl Tree {
                     if let Some(Kind::Symlink(_)) = found
                         && kind.is_directory()
                     {
-                        return Err(TreeError::InTheWay { path, found: "symbolic link", wanted: "directory" });
+                        return Err(TreeError::InTheWay {
+                            path,
+                            found: "symbolic link",
+                            wanted: "directory",
+                        });
                     }
                     self.in_real_directory(&path)?;
                     self.put(&path, meta, kind)?;
@@ -122,11 +126,14 @@ pub fn diff(old: &Tree, new: &Tree) -> io::Result<Vec<Change>> {
     for (path, id) in new.walk() {
         let node = new.node(id);
         let group = &new_names[&id];
-        let was = old.id(&path).filter(|old_id| old.node(*old_id).kind.is_directory() == node.kind.is_directory());
+        let was =
+            old.id(&path).filter(|old_id| old.node(*old_id).kind.is_directory() == node.kind.is_directory());
         // Equal when it has the same names as before: a name more or less is told by putting the whole group again.
         let same_group = was.is_some_and(|was| old_names[&was] == *group);
         if !node.kind.is_directory() && group[0] != path {
-            if !same_group || !was.is_some_and(|was| same_kind(&old.node(was).kind, &node.kind).unwrap_or(false)) {
+            if !same_group
+                || !was.is_some_and(|was| same_kind(&old.node(was).kind, &node.kind).unwrap_or(false))
+            {
                 changes.push(Change::Link { path, target: group[0].clone() });
             }
             continue;
@@ -156,7 +163,9 @@ fn same_kind(old: &Kind, new: &Kind) -> io::Result<bool> {
         (Kind::CharDevice(old), Kind::CharDevice(new)) | (Kind::BlockDevice(old), Kind::BlockDevice(new)) => {
             old == new
         }
-        (Kind::Directory(_), Kind::Directory(_)) | (Kind::Fifo, Kind::Fifo) | (Kind::Socket, Kind::Socket) => true,
+        (Kind::Directory(_), Kind::Directory(_))
+        | (Kind::Fifo, Kind::Fifo)
+        | (Kind::Socket, Kind::Socket) => true,
         _ => false,
     })
 }
