@@ -56,7 +56,9 @@ const EMPTIED: [&str; 6] = ["tmp", "var/tmp", "run", "dev", "proc", "sys"];
 
 /// Seals a finished tree.
 pub fn seal(tree: &mut Tree, now: Timestamp) -> Result<(), TreeError> {
-    let gone: Vec<TreePath> = tree.walk().map(|(path, _)| path).filter(is_removed).collect();
+    // Directories stay: packages own them, and dpkg --verify would miss them.
+    let files = tree.walk().filter(|(_, id)| !tree.node(*id).kind.is_directory()).map(|(path, _)| path);
+    let gone: Vec<TreePath> = files.filter(is_removed).collect();
     for path in gone {
         tree.remove(&path);
     }
@@ -141,13 +143,17 @@ mod tests {
             "var/lib/dpkg/status",
             "var/lib/dbus/machine-id",
             "var/log/apt/history.log",
+            "var/lib/apt/lists/mirror.example_dists_trixie_InRelease",
             "tmp/x/y",
             "root/.bash_history",
             "root/.bashrc",
         ] {
             tree.put_file(&TreePath::new(at).unwrap(), 0o600, later, "x").unwrap();
         }
+        let partial = TreePath::new("var/lib/apt/lists/partial").unwrap();
+        tree.put(&partial, crate::meta::Meta::root(0o700, later), Kind::Directory(Default::default())).unwrap();
         seal(&mut tree, now).unwrap();
+        assert!(tree.get(&partial).is_some());
         let left: Vec<String> = tree
             .walk()
             .filter(|(_, id)| matches!(tree.node(*id).kind, Kind::File(_)))
