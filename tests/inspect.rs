@@ -297,6 +297,7 @@ fn our_own_image_is_read_back() {
         assert_eq!(value["table"]["hybrid"], table == TableKind::HybridGpt);
         assert_eq!(value["system"]["manifest"]["ports"][0]["port"], "445");
         assert_eq!(value["system"]["kernels"][0]["version"], "6.12.0");
+        assert_eq!(value["system"]["packages"], Value::Null, "there is no dpkg in it");
         let shown = text(&["inspect", &at("")]);
         assert!(shown.contains("profile  office\n") && shown.contains("445/tcp lan (smb)"), "{shown}");
         assert_eq!(text(&["cat", &at(":/boot/firmware/config.txt")]), "arm_64bit=1\n");

@@ -2,7 +2,8 @@
 
 use super::{InspectError, Inspected, Part};
 use crate::artifact::manifest::{self, Manifest};
-use crate::debian::dpkg::Database;
+use crate::debian::dpkg::{self, Database};
+use crate::meta::{Meta, Timestamp};
 use crate::tree::{Kind, Tree, TreeError, TreePath};
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -26,7 +27,7 @@ pub struct System {
     pub hostname: Option<String>,
     /// Debian architecture: that of its dpkg.
     pub architecture: Option<String>,
-    /// How many packages have their files in place; `None` when dpkg's database cannot be read.
+    /// How many packages have their files in place; `None` when there is no dpkg, or it cannot be read.
     pub packages: Option<usize>,
     /// Kernels that firmware or a boot loader can start.
     pub kernels: Vec<Kernel>,
@@ -96,7 +97,12 @@ impl System {
     }
 
     fn read_packages(&mut self, tree: &Tree) {
-        match Database::read(tree) {
+        let status = match status_alone(tree) {
+            Ok(Some(status)) => status,
+            Ok(None) => return,
+            Err(error) => return self.notes.push(error.to_string()),
+        };
+        match Database::read(&status) {
             Ok(database) => {
                 self.packages = Some(database.present().count());
                 let dpkg = database.present().find(|package| package.name == "dpkg");
@@ -161,6 +167,20 @@ fn unquote(value: &str) -> String {
         text.extend(if char == '\\' { chars.next() } else { Some(char) });
     }
     text
+}
+
+/// A tree with nothing but dpkg's status file, if there is one: counting packages takes no list of files, and a hostile
+/// image can name a large one for every package.
+fn status_alone(tree: &Tree) -> Result<Option<Tree>, TreeError> {
+    let path = TreePath::new(format!("{}/status", dpkg::DIRECTORY))?;
+    let content = match tree.file(&path) {
+        Ok(content) => content.clone(),
+        Err(TreeError::Missing(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut alone = Tree::new(Timestamp::default());
+    alone.put(&path, Meta::root(0o644, Timestamp::default()), Kind::File(content))?;
+    Ok(Some(alone))
 }
 
 /// Kernels by the names that Debian (`vmlinuz-VERSION`) and Raspberry Pi OS (`kernel*.img`) give them.
