@@ -151,7 +151,8 @@ mod tests {
             tree.put_file(&TreePath::new(at).unwrap(), 0o600, later, "x").unwrap();
         }
         let partial = TreePath::new("var/lib/apt/lists/partial").unwrap();
-        tree.put(&partial, crate::meta::Meta::root(0o700, later), Kind::Directory(Default::default())).unwrap();
+        tree.put(&partial, crate::meta::Meta::root(0o700, later), Kind::Directory(Default::default()))
+            .unwrap();
         seal(&mut tree, now).unwrap();
         assert!(tree.get(&partial).is_some());
         let left: Vec<String> = tree
