@@ -296,10 +296,8 @@ fn is_opaque(path: &Path) -> Result<bool, Fault> {
 }
 
 fn meta_of(path: &Path, stat: &Stat) -> Result<Meta, Fault> {
-    let mtime = Timestamp {
-        seconds: stat.st_mtime,
-        nanoseconds: (stat.st_mtime_nsec % 1_000_000_000) as u32,
-    };
+    let mtime =
+        Timestamp { seconds: stat.st_mtime, nanoseconds: (stat.st_mtime_nsec % 1_000_000_000) as u32 };
     let xattrs = xattrs_of(path).during("reading extended attributes")?;
     // Only twelve bits are kept; a link's are always 0777 and say nothing.
     let mode = (stat.st_mode & 0o7777) as u16;
