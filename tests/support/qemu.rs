@@ -81,7 +81,7 @@ impl Boot {
             Machine::Virt => ("hvc0", "console=ttyAMA0 systemd.show_status=yes"),
             Machine::Raspi3b => (
                 "ttyS1",
-                "systemd.watchdog_sec=0 earlycon=pl011,mmio32,0x3f201000 keep_bootcon loglevel=6 \
+                "systemd.watchdog_sec=0 earlycon=pl011,mmio32,0x3f201000 keep_bootcon loglevel=7 \
                  systemd.log_target=kmsg printk.devkmsg=on",
             ),
         };
@@ -103,8 +103,10 @@ impl Boot {
         };
         qemu.args(["-nodefaults", "-display", "none", "-monitor", "none"]);
         for (name, socket) in [("shell", &shell_socket), ("console", &console_socket)] {
-            qemu.arg("-chardev")
-                .arg(format!("socket,id={name},path={},server=on,wait=off", socket.display()));
+            // The log beside the socket is for whoever wants to watch.
+            let socket = socket.display();
+            let line = format!("socket,id={name},path={socket},server=on,wait=off,logfile={socket}.log");
+            qemu.arg("-chardev").arg(line);
         }
         if let Some(lan) = options.lan {
             qemu.arg("-netdev").arg(format!("tap,id=lan,ifname={},script=no,downscript=no", lan.tap()));
