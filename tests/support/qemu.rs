@@ -81,7 +81,7 @@ impl Boot {
             Machine::Virt => ("hvc0", "console=ttyAMA0 systemd.show_status=yes"),
             Machine::Raspi3b => (
                 "ttyS1",
-                "systemd.watchdog_sec=0 earlycon=pl011,mmio32,0x3f201000 keep_bootcon loglevel=6 \
+                "systemd.watchdog_sec=0 earlycon=pl011,mmio32,0x3f201000 keep_bootcon loglevel=7 \
                  systemd.log_target=kmsg printk.devkmsg=on",
             ),
         };
@@ -103,8 +103,10 @@ impl Boot {
         };
         qemu.args(["-nodefaults", "-display", "none", "-monitor", "none"]);
         for (name, socket) in [("shell", &shell_socket), ("console", &console_socket)] {
-            qemu.arg("-chardev")
-                .arg(format!("socket,id={name},path={},server=on,wait=off", socket.display()));
+            // The log beside the socket is for whoever wants to watch.
+            let socket = socket.display();
+            let line = format!("socket,id={name},path={socket},server=on,wait=off,logfile={socket}.log");
+            qemu.arg("-chardev").arg(line);
         }
         if let Some(lan) = options.lan {
             qemu.arg("-netdev").arg(format!("tap,id=lan,ifname={},script=no,downscript=no", lan.tap()));
@@ -163,7 +165,10 @@ impl Boot {
                 lock(&heard).extend_from_slice(&chunk[..length]);
             }
         });
-        boot.shell.stream = Some(boot.connect(&shell_socket));
+        let line = boot.connect(&shell_socket);
+        line.set_read_timeout(Some(Duration::from_millis(500)))
+            .expect("a socket that does not wait for ever");
+        boot.shell.stream = Some(line);
         boot
     }
 
@@ -227,17 +232,10 @@ impl Boot {
         self.ask("systemctl is-system-running --wait", left).1.trim().to_owned()
     }
 
+    /// Waits for the shell's greeting. Nothing may be typed before: half a line would be left over for the shell.
     fn wait_for_shell(&mut self, end: Instant) {
-        loop {
+        while !self.shell.greets() {
             self.assert_running();
-            // What is typed before the shell is there is lost, or echoed, so it is typed until somebody answers.
-            if self
-                .shell
-                .ask("echo here", Duration::from_secs(5))
-                .is_some_and(|(_, said)| said.trim() == "here")
-            {
-                return;
-            }
             assert!(Instant::now() < end, "no shell; the console's end:\n{}", self.tail());
         }
     }
@@ -260,20 +258,8 @@ impl Boot {
     /// Restarts the device and waits until it has started up again: the state systemd is in.
     pub fn reboot(&mut self, timeout: Duration) -> String {
         let end = Instant::now() + timeout;
-        let before = self.shell("cat /proc/sys/kernel/random/boot_id");
         self.shell("systemctl --no-block reboot");
-        loop {
-            assert!(Instant::now() < end, "it does not come back; the console's end:\n{}", self.tail());
-            thread::sleep(Duration::from_secs(3));
-            self.assert_running();
-            if let Some((0, now)) =
-                self.shell.ask("cat /proc/sys/kernel/random/boot_id", Duration::from_secs(10))
-                && now != before
-                && now.trim().len() == 36
-            {
-                break;
-            }
-        }
+        self.wait_for_shell(end);
         self.ask("systemctl is-system-running --wait", ANSWER).1.trim().to_owned()
     }
 
@@ -313,10 +299,13 @@ fn probe_unit(line: &str) -> String {
     format!(
         "[Unit]\nDefaultDependencies=no\nWants=dev-{line}.device\nAfter=dev-{line}.device\n[Service]\n\
          Environment=PAGER=cat SYSTEMD_COLORS=0 TERM=dumb COLUMNS=200 HOME=/root\n\
-         ExecStart=/bin/sh -c 'exec 3<>/dev/{line};stty -F /dev/{line} raw -echo;cat <&3|sh -s >&3 2>&1'\n\
+         ExecStart=/bin/sh -c 'exec 3<>/dev/{line};stty -F /dev/{line} raw -echo;echo {GREETING} >&3;cat <&3|sh -s >&3 2>&1'\n\
          Restart=always\nRestartSec=1\n"
     )
 }
+
+/// What the shell says when it is there.
+const GREETING: &str = "hardtack-shell-is-here";
 
 /// The shell's line.
 struct Shell {
@@ -326,25 +315,43 @@ struct Shell {
 }
 
 impl Shell {
+    /// Listens for a moment: whether the shell has said that it is there.
+    fn greets(&mut self) -> bool {
+        self.listen();
+        let greets = String::from_utf8_lossy(&self.buffer).contains(GREETING);
+        if greets {
+            self.buffer.clear();
+        }
+        greets
+    }
+
+    /// Takes what comes within half a second. `false` if nobody will ever say anything again.
+    fn listen(&mut self) -> bool {
+        let Some(stream) = self.stream.as_mut() else { return false };
+        let mut chunk = [0; 4096];
+        match stream.read(&mut chunk) {
+            Ok(0) => false,
+            Ok(length) => {
+                self.buffer.extend_from_slice(&chunk[..length]);
+                true
+            }
+            Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        }
+    }
+
     /// Asks once. `None` if no answer came in time; a late one is thrown away by the next question.
     fn ask(&mut self, command: &str, timeout: Duration) -> Option<(i32, String)> {
         self.asked += 1;
         let (number, end) = (self.asked, Instant::now() + timeout);
-        let stream = self.stream.as_mut()?;
-        // The two quotes keep an echo of the question from looking like an answer.
         let (begin, finish) = (format!("begin-{number}-\n"), format!("\nfinish-{number}-"));
+        // The quotes keep an echo of the question from looking like an answer.
         let question = format!(
             "echo; echo be''gin-{number}-; {{ {command}\n}} </dev/null; printf '\\nfin''ish-{number}-%s-\\n' $?\n"
         );
-        stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
-        stream.write_all(question.as_bytes()).ok()?;
-        let mut chunk = [0; 4096];
+        self.stream.as_mut()?.write_all(question.as_bytes()).ok()?;
         while Instant::now() < end {
-            match stream.read(&mut chunk) {
-                Ok(0) => return None,
-                Ok(length) => self.buffer.extend_from_slice(&chunk[..length]),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(_) => return None,
+            if !self.listen() {
+                return None;
             }
             let heard = String::from_utf8_lossy(&self.buffer).replace('\r', "");
             if let Some((_, rest)) = heard.rsplit_once(&begin)
